@@ -1,0 +1,86 @@
+"""What is read, how it becomes text, and which tokens are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sft.config.option import option
+
+FORMAT_TYPES = ("alpaca", "sharegpt", "messages", "prompt_completion", "text", "custom")
+TRAIN_ON = ("answers", "last_answer", "everything")
+OVERLONG = ("drop", "cut_start", "cut_end", "error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Sources, format, template, loss mask, length."""
+
+    data_path: str | list[Any] | None = option(
+        None,
+        "Training data: a file (.json, .jsonl, .csv, .parquet; .gz and .zst too), a folder of such files, or a hub data "
+        "set (name or name:subset). A list for several; an entry may be a mapping with path, subset, split, revision, "
+        "format_type, columns, weight (2 sees it twice an epoch, 0.5 a random half) and limit (most rows taken).",
+    )
+    eval_data_path: str | list[Any] | None = option(None, "Held-out data for the evaluation loss, written as data_path is.")
+    validation_size: float = option(
+        0.0,
+        "Conversations taken out of the training data for the evaluation loss: below 1 a share, from 1 on a count.",
+        minimum=0,
+    )
+    data_split: str = option("train", "Split read from hub data sets.")
+    data_revision: str | None = option(None, "Branch, tag or commit of hub data sets. Unset: their default branch.")
+    format_type: str | None = option(
+        None, "How rows are written. Unset: found out from the rows, and said.", choices=FORMAT_TYPES
+    )
+    columns: dict[str, str] = option(
+        {},
+        "Names of your columns where they differ from the format's own: keys are prompt, input, response, system, "
+        "history, messages, tools, text, weight; values are column names.",
+    )
+    role_names: dict[str, str] = option({}, "What roles in your data mean: {bot: assistant}. Added to the usual names.")
+    system_prompt: str | None = option(None, "System message for conversations that have none.")
+    max_bad_rows: int = option(0, "Rows that may be unusable (each counted with its reason) before the run is refused.", minimum=0)
+
+    chat_template: str | None = option(
+        None,
+        "Chat template: a name that sft ships (sft doctor lists them), a .jinja file, or template text. Unset: the "
+        "tokenizer's own; for a tokenizer without one, chatml. The choice is saved with the model.",
+    )
+    use_chat_template: bool = option(
+        True, "Render conversations with a chat template. False: plain 'Instruction: / Response:' text."
+    )
+    chat_template_kwargs: dict[str, Any] = option(
+        {}, "Variables handed to the template, such as {enable_thinking: false}. Unset: found out from the data."
+    )
+    train_on: str = option(
+        "answers",
+        "Which tokens carry loss: every answer and the token that ends it; the last answer only; or everything.",
+        choices=TRAIN_ON,
+    )
+    rewritten_history: str = option(
+        "split",
+        "What to do where the template writes earlier answers differently once a later turn follows, so that one "
+        "sequence cannot show each answer as it will be generated: train each answer as an example of its own, or refuse.",
+        choices=["split", "refuse"],
+    )
+    allow_special_tokens: bool = option(
+        False, "Let special-token text inside messages act as control tokens. False: it is encoded as plain text."
+    )
+    append_eos: bool = option(
+        False, "Write the end-of-sequence token after the last answer, for templates that end an answer with nothing."
+    )
+
+    max_length: int = option(2048, "Most tokens in one example, and the length of a packed row.", minimum=2)
+    overlong: str = option(
+        "drop",
+        "Examples longer than max_length: drop (counted), cut_start or cut_end (whole turns leave from that side; the "
+        "end token stays), or error.",
+        choices=OVERLONG,
+    )
+    packing: bool = option(False, "Put several examples in one row of max_length, isolated from each other.")
+
+    cache_dir: str | None = option(
+        None, "Where prepared data is kept. Unset: $SFT_CACHE_DIR, else sft-kit in the user's cache folder."
+    )
+    overwrite_cache: bool = option(False, "Prepare the data anew even if the cache holds it.")

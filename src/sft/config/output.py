@@ -1,0 +1,29 @@
+"""Where things are written and who is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sft.config.option import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """The run folder, checkpoints, logs."""
+
+    output_dir: str = option("./output", "Folder of this run.")
+    overwrite_output_dir: bool = option(False, "Start anew in an output_dir that holds another run; its checkpoints are removed.")
+    model_dir: str = option(
+        "final_model", "Folder in output_dir for the trained model or adapter. '.': output_dir itself."
+    )
+    merged_dir: str | None = option(
+        None, "Folder in output_dir for the merged model of a LoRA run ('.': output_dir itself). Unset: not merged."
+    )
+    logging_steps: float = option(10, "Steps between logged metrics: below 1 a share of all steps.", above=0)
+    save_strategy: str = option("steps", "When checkpoints are written.", choices=["steps", "epoch", "no"])
+    save_steps: float = option(500, "Steps between checkpoints: below 1 a share of all steps.", above=0)
+    save_total_limit: int | None = option(3, "Checkpoints kept; the oldest go first. Unset: all.", minimum=1)
+    run_name: str | None = option(None, "Name of the run in trackers. Unset: output_dir.")
+    report_to: str | list[str] = option(
+        "none", "Trackers that get the metrics: tensorboard, wandb, mlflow, trackio, ... (any that transformers knows), all or none."
+    )

@@ -1,0 +1,33 @@
+"""How long, how fast, in what precision. Names and meanings are transformers.TrainingArguments' own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sft.config.option import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The training arguments whose defaults are ours; every other one passes through under its own name."""
+
+    num_train_epochs: float = option(3.0, "Passes over the training data.", above=0)
+    max_steps: int = option(-1, "Optimizer steps; overrides num_train_epochs. -1: not used.", minimum=-1)
+    per_device_train_batch_size: int = option(4, "Examples (or packed rows) per device and forward pass.", minimum=1)
+    gradient_accumulation_steps: int = option(4, "Forward passes per optimizer step.", minimum=1)
+    learning_rate: float = option(2e-5, "Peak learning rate.", above=0, maximum=10)
+    weight_decay: float = option(0.0, "Decoupled weight decay.", minimum=0, maximum=10)
+    warmup_steps: float = option(
+        0.03, "Steps over which the learning rate rises from 0: below 1 a share of all steps, from 1 on a count.", minimum=0
+    )
+    lr_scheduler_type: str = option("cosine", "Shape of the learning rate after warm-up (linear, cosine, constant, ...).")
+    optim: str = option("adamw_torch", "Optimizer, by transformers' name.")
+    max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm. 0: never.", minimum=0)
+    fp16: bool = option(False, "Compute in float16 with loss scaling. For GPUs without bfloat16.")
+    bf16: bool = option(False, "Compute in bfloat16. For Ampere and newer GPUs, and recent CPUs.")
+    gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass: less memory, about a third more time.")
+    seed: int = option(42, "Seed of weights, dropout, shuffling and sampling.", minimum=0)
+    dataloader_num_workers: int = option(0, "Processes that build batches. Prepared data is memory-mapped, so 0 is rarely slower.", minimum=0)
+    resume_from_checkpoint: str | None = option(
+        "auto", "Checkpoint folder to go on from. auto: the newest in output_dir, if there is one. none: start anew."
+    )

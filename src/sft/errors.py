@@ -1,0 +1,68 @@
+"""Every error that sft raises on purpose.
+
+    SftError
+    ├── UserError                the request cannot be met as given; the command line exits with 2
+    │   ├── ConfigError          an option, a config file or a combination of options (also a ValueError)
+    │   ├── DataError            a source, a row or what is left of the rows (also a ValueError)
+    │   │   └── TemplateError    a chat template that cannot carry an honest loss mask
+    │   ├── ModelError           a model, tokenizer or adapter that cannot be used as asked (also a ValueError)
+    │   └── ExportError          a merge or save whose result would not equal what was trained (also a RuntimeError)
+    └── TrainingStopped          a signal asked for a stop and everything was saved; exits with 75
+
+A message says what was asked, what was found (value, file, line), why that cannot work and what to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+EXIT_DONE = 0
+EXIT_OURS = 1
+EXIT_USER = 2
+EXIT_STOPPED = 75
+
+
+class SftError(Exception):
+    """The root of the tree."""
+
+    exit_code = EXIT_OURS
+
+
+class UserError(SftError):
+    """Something the user can change. Shown without a traceback."""
+
+    exit_code = EXIT_USER
+
+
+class ConfigError(UserError, ValueError):
+    """One or several problems in the configuration, reported together."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        if len(self.problems) == 1:
+            super().__init__(self.problems[0])
+        else:
+            listed = "\n".join(f"  - {problem}" for problem in self.problems)
+            super().__init__(f"{len(self.problems)} problems in the configuration:\n{listed}")
+
+
+class DataError(UserError, ValueError):
+    """A source that cannot be read, a row that cannot be used, or rows of which nothing is left to train."""
+
+
+class TemplateError(DataError):
+    """A chat template that cannot say honestly which tokens are trained."""
+
+
+class ModelError(UserError, ValueError):
+    """A model, tokenizer or adapter that cannot be loaded or used as asked."""
+
+
+class ExportError(UserError, RuntimeError):
+    """A merge or save whose result would differ from what was trained."""
+
+
+class TrainingStopped(SftError):
+    """Training was asked to stop, and everything needed to go on was saved."""
+
+    exit_code = EXIT_STOPPED
