@@ -4,6 +4,7 @@
     ├── UserError                the request cannot be met as given; the command line exits with 2
     │   ├── ConfigError          an option, a config file or a combination of options (also a ValueError)
     │   ├── DataError            a source, a row or what is left of the rows (also a ValueError)
+    │   │   ├── RowError         one row that cannot be used; counted under max_bad_rows
     │   │   └── TemplateError    a chat template that cannot carry an honest loss mask
     │   ├── ModelError           a model, tokenizer or adapter that cannot be used as asked (also a ValueError)
     │   └── ExportError          a merge or save whose result would not equal what was trained (also a RuntimeError)
@@ -48,6 +49,15 @@ class ConfigError(UserError, ValueError):
 
 class DataError(UserError, ValueError):
     """A source that cannot be read, a row that cannot be used, or rows of which nothing is left to train."""
+
+
+class RowError(DataError):
+    """One row that cannot be used: where it is, and a short reason that rows of the same fault share."""
+
+    def __init__(self, source: object, reason: str, advice: str = "") -> None:
+        self.source = source
+        self.reason = reason
+        super().__init__(f"{source}: {reason}" + (f". {advice}" if advice else ""))
 
 
 class TemplateError(DataError):

@@ -128,9 +128,6 @@ class Example:
     trained_turns: tuple[int, ...] = ()
     """Index of the message behind each entry of ``trained_text``."""
 
-    turn_ends: tuple[int, ...] = ()
-    """Token position just after each message, ascending; where an over-long example may be cut."""
-
     def __len__(self) -> int:
         return len(self.input_ids)
 
