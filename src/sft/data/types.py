@@ -157,3 +157,5 @@ class Batch(TypedDict, total=False):
     """int64 (batch, seq): 1 where a token is. Absent for packed rows, which are isolated by position_ids."""
     loss_weights: Any
     """float32 (batch, seq). Absent when every weight is 1."""
+    num_tokens: Any
+    """int64 (): tokens in the batch, padding not counted."""

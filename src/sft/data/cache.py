@@ -1,0 +1,108 @@
+"""Prepared data, kept by the content it was made from.
+
+An entry's name is a hash over everything that decides the result: the bytes of the data files, the template, the
+tokenizer, the mask rules, the length rules and the code. Renaming the output folder hits; touching one row misses,
+and the message says which part changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import xxhash
+from filelock import FileLock
+
+META = "meta.json"
+CODE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """A complete folder of prepared data, and how it was come by."""
+
+    folder: Path
+    hit: bool
+    why: str
+    """For people: 'hit' or what changed since the nearest earlier entry."""
+
+
+def cached(
+    parts: Mapping[str, str], build: Callable[[Path], None], *, cache_dir: str | None, overwrite: bool
+) -> CacheEntry:
+    """Return the entry for ``parts``, building it first if it is absent.
+
+    ``build`` fills a folder beside the final one, which is renamed into place when it is complete; processes that
+    want the same entry at the same time wait for the first.
+
+    Args:
+        parts: name -> fingerprint of everything that decides the content.
+        build: writes the content into an empty folder.
+    """
+    root = cache_root(cache_dir)
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / hash_text(json.dumps(dict(sorted(parts.items()))))
+    with FileLock(f"{folder}.lock"):
+        complete = (folder / META).exists()
+        if complete and not overwrite:
+            return CacheEntry(folder, True, "the same data, template, tokenizer and rules were prepared before")
+        why = "overwrite_cache is set" if complete else _explain_miss(root, parts)
+        beside = Path(mkdtemp(prefix="building-", dir=root))
+        try:
+            build(beside)
+            (beside / META).write_text(json.dumps({"parts": dict(parts)}, indent=1), encoding="utf-8")
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.rename(beside, folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return CacheEntry(folder, False, why)
+
+
+def cache_root(cache_dir: str | None) -> Path:
+    """The cache folder: as asked, else $SFT_CACHE_DIR, else sft-kit in the user's cache folder."""
+    if cache_dir or os.environ.get("SFT_CACHE_DIR"):
+        return Path(cache_dir or os.environ["SFT_CACHE_DIR"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sft-kit"
+
+
+def hash_text(text: str) -> str:
+    """128 bits over a text, as 32 hex digits."""
+    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """128 bits over the bytes of files, in the order given."""
+    digest = xxhash.xxh3_128()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        digest.update(b"\0end of file\0")
+    return digest.hexdigest()
+
+
+def hash_code() -> str:
+    """128 bits over the modules that turn rows into examples, so that a changed rule is a miss."""
+    return hash_files(sorted([*CODE.rglob("*.py"), *CODE.rglob("*.jinja")]))
+
+
+def _explain_miss(root: Path, parts: Mapping[str, str]) -> str:
+    """Name what differs from the earlier entry that has most parts in common."""
+    nearest: list[str] | None = None
+    for meta in root.glob(f"*/{META}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            earlier: dict[str, Any] = json.loads(meta.read_text(encoding="utf-8"))["parts"]
+            changed = [name for name in parts if parts[name] != earlier.get(name)]
+            if nearest is None or len(changed) < len(nearest):
+                nearest = changed
+    if nearest is None or len(nearest) == len(parts):
+        return "nothing like it was prepared before"
+    return f"changed since the nearest earlier preparation: {', '.join(nearest)}"

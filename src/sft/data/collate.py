@@ -1,0 +1,92 @@
+"""Fifth hop: rows of examples -> tensors.
+
+A slot is padding because no token was put there. Token ids never decide a label, so a model whose padding token is
+its end token still learns to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sft.data.store import ExampleStore
+from sft.data.types import Batch, Example, Pack
+
+NOT_TRAINED = -100
+EMPTY_ROW = -1
+
+
+class TrainingRows:
+    """What a DataLoader indexes: row ``i`` is the list of examples that share it; ``EMPTY_ROW`` holds none.
+
+    Empty rows fill up the last step of an epoch where the processes would otherwise get unequal numbers of rows.
+    They carry no label, so they change neither the loss nor its divisor.
+    """
+
+    def __init__(self, store: ExampleStore, packs: Sequence[Pack] | None = None) -> None:
+        self.store = store
+        self.packs = packs
+
+    def __len__(self) -> int:
+        return len(self.store) if self.packs is None else len(self.packs)
+
+    def __getitem__(self, index: int) -> list[Example]:
+        if index == EMPTY_ROW:
+            return []
+        return [self.store[index]] if self.packs is None else [self.store[i] for i in self.packs[index]]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens per row, shape (rows,)."""
+        lengths = self.store.lengths
+        if self.packs is None:
+            return lengths
+        return np.array([lengths[pack].sum() for pack in self.packs], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Rows of examples -> ``Batch``, padded on the right to the longest row."""
+
+    pad_token_id: int
+    packed: bool
+    """Rows hold several documents: they are told apart by ``position_ids``, and there is no attention mask."""
+
+    weighted: bool = False
+    """Add ``loss_weights``."""
+
+    def __call__(self, rows: Sequence[Sequence[Example]]) -> Batch:
+        seq = max([1, *(sum(len(example) for example in row) for row in rows)])
+        shape = (len(rows), seq)
+        ids = np.full(shape, self.pad_token_id, np.int64)
+        labels = np.full(shape, NOT_TRAINED, np.int64)
+        weights = np.zeros(shape, np.float32)
+        positions = np.zeros(shape, np.int64)
+        filled = np.zeros(shape, np.int64)
+        for row, examples in enumerate(rows):
+            start = 0
+            for example in examples:
+                stop = start + len(example)
+                ids[row, start:stop] = example.input_ids
+                trained = example.loss_mask.astype(bool)
+                trained[0] = False  # nothing comes before it, and in a packed row another document does
+                labels[row, start:stop][trained] = example.input_ids[trained]
+                weights[row, start:stop] = 1.0 if example.weights is None else example.weights
+                positions[row, start:stop] = np.arange(stop - start)
+                start = stop
+            filled[row, :start] = 1
+            positions[row, start:] = np.arange(seq - start)  # padding is a document of its own
+        batch = Batch(input_ids=torch.from_numpy(ids), labels=torch.from_numpy(labels))
+        if self.packed:
+            batch["position_ids"] = torch.from_numpy(positions)
+        else:
+            filled[filled.sum(axis=1) == 0, 0] = 1  # an empty row must attend to something
+            batch["attention_mask"] = torch.from_numpy(filled)
+        batch["num_tokens"] = torch.tensor(sum(len(example) for row in rows for example in row))
+        if self.weighted:
+            batch["loss_weights"] = torch.from_numpy(weights)
+        return batch

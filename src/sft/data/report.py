@@ -1,0 +1,102 @@
+"""What became of the rows: every one of them is trained on, or counted with the reason why not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class DataReport:
+    """Counts of one prepared part (train or eval)."""
+
+    rows: int = 0
+    """Rows read."""
+
+    conversations: int = 0
+    """Rows that became a conversation, after weights and limits of their sources."""
+
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Rows that could not be used, by reason."""
+
+    rejected_places: list[str] = field(default_factory=list)
+    """The first few of them: place and reason."""
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Examples left out because of their length, by reason."""
+
+    dropped_lengths: list[int] = field(default_factory=list)
+    """Their lengths in tokens."""
+
+    cut: int = 0
+    """Examples shortened to max_length."""
+
+    split: int = 0
+    """Conversations trained as one example per answer, because the template rewrites history."""
+
+    examples: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    formats: dict[str, str] = field(default_factory=dict)
+    """Format per source, and how it was found out."""
+
+    generation_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Template variables that chat and evaluation must set to meet the trained prompt."""
+
+    stop_token_ids: list[int] = field(default_factory=list)
+    """Tokens that end a trained answer."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DataReport:
+        """The inverse of ``to_dict``."""
+        counters = {name: Counter(values[name]) for name in ("rejected", "dropped")}
+        return cls(**{**values, **counters})
+
+
+def explain_nothing_trained(report: DataReport, max_length: int) -> str:
+    """Say why no token is left to train, and what would leave some."""
+    if not report.rows:
+        return "the data has no rows"
+    if report.dropped_lengths:
+        longer = sorted(report.dropped_lengths)
+        total = report.examples + len(longer)
+        enough = _round_up(longer[int(0.95 * (len(longer) - 1))])
+        kept = report.examples + sum(length <= enough for length in longer)
+        return (
+            f"{len(longer)} of {total} examples are longer than max_length {max_length} "
+            f"(shortest {longer[0]}, longest {longer[-1]} tokens); max_length {enough} would keep {kept}"
+        )
+    if report.rejected:
+        return f"all {report.rows} rows were rejected: {count_reasons(report.rejected)}"
+    return "no answer in the data carries a trained token"
+
+
+def count_reasons(reasons: Counter[str]) -> str:
+    """'12 empty answer, 3 unknown role' in falling order."""
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+
+
+def histogram(lengths: Sequence[int]) -> dict[str, int]:
+    """Shortest, median, 95th percentile and longest."""
+    if not len(lengths):
+        return {}
+    ordered = sorted(int(length) for length in lengths)
+    last = len(ordered) - 1
+    return {
+        "shortest": ordered[0],
+        "median": ordered[last // 2],
+        "p95": ordered[int(0.95 * last)],
+        "longest": ordered[-1],
+    }
+
+
+def _round_up(length: int) -> int:
+    """The next multiple of 64, or power of two if that is near."""
+    power = 1 << (length - 1).bit_length()
+    return power if power <= 1.25 * length else -(-length // 64) * 64

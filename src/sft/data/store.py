@@ -1,0 +1,129 @@
+"""Examples as flat arrays on disk, mapped into memory: any number of them, no Python object per row.
+
+A store is a folder of ``.npy`` files; example ``i`` is ``ids[offsets[i]:offsets[i + 1]]`` and that slice of the mask.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sft.data.types import Example, Ids, Mask, Source, Weights
+
+PLACES = "places.json"
+
+
+class StoreWriter:
+    """Collects examples, then writes them as one store."""
+
+    def __init__(self) -> None:
+        self._ids = array("i")
+        self._mask = bytearray()
+        self._weights = array("f")
+        self._weighted = False
+        self._offsets = array("q", [0])
+        self._origin = array("i")
+        self._line = array("q")
+        self._turn = array("i")
+        self._paths: dict[tuple[str, str], int] = {}
+
+    def add(self, example: Example) -> None:
+        """Append one example."""
+        self._ids.frombytes(np.ascontiguousarray(example.input_ids, dtype=np.int32).tobytes())
+        self._mask += np.ascontiguousarray(example.loss_mask, dtype=np.uint8).tobytes()
+        weights = np.ones(len(example), np.float32) if example.weights is None else example.weights
+        self._weights.frombytes(np.ascontiguousarray(weights, dtype=np.float32).tobytes())
+        self._weighted = self._weighted or example.weights is not None
+        self._offsets.append(len(self._ids))
+        place = (example.source.path, example.source.unit)
+        self._origin.append(self._paths.setdefault(place, len(self._paths)))
+        self._line.append(example.source.line)
+        self._turn.append(-1 if example.turn is None else example.turn)
+
+    def write(self, folder: Path) -> None:
+        """Write the store into ``folder``, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "ids": np.frombuffer(self._ids, np.int32),
+            "mask": np.frombuffer(self._mask, np.uint8),
+            "offsets": np.frombuffer(self._offsets, np.int64),
+            "origin": np.frombuffer(self._origin, np.int32),
+            "line": np.frombuffer(self._line, np.int64),
+            "turn": np.frombuffer(self._turn, np.int32),
+        }
+        if self._weighted:
+            arrays["weights"] = np.frombuffer(self._weights, np.float32)
+        for name, values in arrays.items():
+            np.save(folder / f"{name}.npy", values, allow_pickle=False)
+        (folder / PLACES).write_text(json.dumps(list(self._paths)), encoding="utf-8")
+
+
+class ExampleStore:
+    """Reads what ``StoreWriter`` wrote. ``store[i]`` is an ``Example`` without its text."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ids: Ids = _mapped(folder / "ids.npy")
+        self._mask: Mask = _mapped(folder / "mask.npy")
+        weights = folder / "weights.npy"
+        self._weights: Weights | None = _mapped(weights) if weights.exists() else None
+        self.offsets: npt.NDArray[np.int64] = np.load(folder / "offsets.npy", allow_pickle=False)
+        self._origin = np.load(folder / "origin.npy", allow_pickle=False)
+        self._line = np.load(folder / "line.npy", allow_pickle=False)
+        self._turn = np.load(folder / "turn.npy", allow_pickle=False)
+        self._places = json.loads((folder / PLACES).read_text(encoding="utf-8"))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        start, stop = self.offsets[index], self.offsets[index + 1]
+        turn = int(self._turn[index])
+        return Example(
+            input_ids=self._ids[start:stop],
+            loss_mask=self._mask[start:stop],
+            weights=None if self._weights is None else self._weights[start:stop],
+            text="",
+            source=self.source(index),
+            turn=None if turn < 0 else turn,
+        )
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[index] for index in range(len(self)))
+
+    def source(self, index: int) -> Source:
+        """Where example ``index`` came from."""
+        path, unit = self._places[self._origin[index]]
+        return Source(path, int(self._line[index]), unit)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any token counts for more or less than one."""
+        return self._weights is not None
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens per example, shape (examples,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def trained_lengths(self) -> npt.NDArray[np.int64]:
+        """Trained tokens per example, shape (examples,)."""
+        running = np.concatenate([[0], np.cumsum(self._mask, dtype=np.int64)])
+        return running[self.offsets[1:]] - running[self.offsets[:-1]]
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    """Map an array; an empty one cannot be mapped and is read."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except ValueError:
+        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
