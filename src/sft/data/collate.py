@@ -86,7 +86,8 @@ class Collator:
         else:
             filled[filled.sum(axis=1) == 0, 0] = 1  # an empty row must attend to something
             batch["attention_mask"] = torch.from_numpy(filled)
-        batch["num_tokens"] = torch.tensor(sum(len(example) for row in rows for example in row))
+        batch["num_tokens"] = sum(len(example) for row in rows for example in row)
+        batch["num_trained"] = float(weights[labels != NOT_TRAINED].sum(dtype=np.float64))
         if self.weighted:
             batch["loss_weights"] = torch.from_numpy(weights)
         return batch

@@ -112,13 +112,13 @@ class ExampleStore:
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens per example, shape (examples,)."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @property
     def trained_lengths(self) -> npt.NDArray[np.int64]:
         """Trained tokens per example, shape (examples,)."""
         running = np.concatenate([[0], np.cumsum(self._mask, dtype=np.int64)])
-        return running[self.offsets[1:]] - running[self.offsets[:-1]]
+        return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]], np.int64)
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

@@ -45,6 +45,21 @@ class Row:
     source: Source
 
 
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """One record that cannot be used, and why."""
+
+    source: Source
+    reason: str
+    """Short and the same for every row with the same trouble, so that rows can be counted by it."""
+
+    detail: str = ""
+    """What is particular to this row."""
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One turn of a conversation."""
@@ -157,5 +172,7 @@ class Batch(TypedDict, total=False):
     """int64 (batch, seq): 1 where a token is. Absent for packed rows, which are isolated by position_ids."""
     loss_weights: Any
     """float32 (batch, seq). Absent when every weight is 1."""
-    num_tokens: Any
-    """int64 (): tokens in the batch, padding not counted."""
+    num_tokens: int
+    """Tokens in the batch, padding not counted. A plain number, so that counting never waits for a device."""
+    num_trained: float
+    """Sum of the weights of its trained tokens; their number when every weight is 1."""

@@ -7,11 +7,10 @@ FSDP, DeepSpeed and PEFT.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sft.data.collate import NOT_TRAINED
@@ -24,23 +23,10 @@ def shift_labels(labels: Tensor) -> Tensor:
     return nn.functional.pad(labels[:, 1:], (0, 1), value=NOT_TRAINED)
 
 
-def count_trained(batches: Sequence[Batch]) -> Tensor:
-    """Sum of the weights of all trained tokens of some batches, a float64 scalar: the divisor of the loss.
-
-    Without weights this is the number of trained tokens.
-    """
-    total = torch.zeros((), dtype=torch.float64)
-    for batch in batches:
-        trained = batch["labels"] != NOT_TRAINED
-        weights = batch.get("loss_weights")
-        total += (trained.sum() if weights is None else weights[trained].sum()).to("cpu", torch.float64)
-    return total
-
-
 def summed_loss(head: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
     """Cross-entropy in nats summed over the trained tokens of a batch, each times its weight, in float32.
 
-    The caller divides by ``count_trained`` of the whole optimizer step (all accumulation slices, all processes), so
+    The caller divides by the sum of ``num_trained`` over the whole optimizer step (all accumulation slices, all processes), so
     that splitting a step differently cannot change its gradient.
 
     Args:
@@ -77,14 +63,12 @@ def only_positions(head: nn.Module, kept: Tensor) -> Iterator[list[bool]]:
     """
     reached: list[bool] = []
 
-    def select(
-        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def select(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         reached.append(True)
         hidden = args[0]
-        return (hidden[kept.to(hidden.device)], *args[1:]), kwargs
+        return (hidden[kept.to(hidden.device)], *args[1:])
 
-    handle = head.register_forward_pre_hook(select, with_kwargs=True)
+    handle = head.register_forward_pre_hook(select)
     try:
         yield reached
     finally:

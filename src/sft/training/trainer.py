@@ -1,0 +1,159 @@
+"""transformers' Trainer with our loss, our order of rows and our evaluation loss; everything else is its own.
+
+Distribution (DDP, FSDP, DeepSpeed), mixed precision, optimizers, schedules, trackers and checkpoints come from it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainingArguments,
+)
+
+from sft.data.collate import Collator, TrainingRows
+from sft.data.types import Batch
+from sft.training.loss import summed_loss
+from sft.training.order import EpochCallback, RowOrder
+
+
+class WalkTrainer(Trainer):  # type: ignore[misc]
+    """Trains on ``TrainingRows``; the loss of a step is a sum over its trained tokens divided by their number."""
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerBase,
+        train_rows: TrainingRows,
+        eval_rows: TrainingRows | None,
+        collator: Collator,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        self.order = train_order(args, train_rows)
+        self.control: TrainerControl
+        self.step_tokens = 0
+        """Tokens of the running optimizer step in this process, padding not counted."""
+        self.step_trained_tokens = 0.0
+        """Trained tokens of the running optimizer step in all processes."""
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_rows,
+            eval_dataset=eval_rows,
+            processing_class=tokenizer,
+            callbacks=[EpochCallback(self.order), *callbacks],
+        )
+        self.loss_is_scaled_for_ga = True
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
+        return self.order
+
+    def _get_eval_sampler(self, eval_dataset: TrainingRows) -> RowOrder:
+        return RowOrder(len(eval_dataset), seed=0, shuffle=False, multiple=rows_per_forward(self.args, training=False))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], float]:
+        """The batches of one optimizer step, and the divisor of its loss: trained tokens of all processes."""
+        batches = list(islice(epoch_iterator, num_batches))
+        self.step_tokens = sum(batch["num_tokens"] for batch in batches)
+        self.step_trained_tokens = self._sum_over_processes(sum(batch["num_trained"] for batch in batches))
+        return batches, self.step_trained_tokens
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: float | None = None,
+    ) -> Any:
+        """This batch's share of the step's loss. Gradients are averaged over processes, hence the factor."""
+        loss, outputs = summed_loss(self._head(), model, inputs)
+        divisor = inputs["num_trained"] if num_items_in_batch is None else num_items_in_batch
+        loss = loss * (self.accelerator.num_processes / max(divisor, 1.0))
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluate(
+        self, eval_dataset: TrainingRows | None = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Loss per trained token over all evaluation rows (not a mean of batch means). Keeps no logits."""
+        started = time.perf_counter()
+        total, trained = self._summed_evaluation_loss(eval_dataset)
+        metrics = {
+            f"{metric_key_prefix}_loss": total / trained,
+            f"{metric_key_prefix}_perplexity": math.exp(min(total / trained, 700.0)),
+            f"{metric_key_prefix}_trained_tokens": trained,
+            f"{metric_key_prefix}_seconds": round(time.perf_counter() - started, 3),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _summed_evaluation_loss(self, eval_dataset: TrainingRows | None) -> tuple[float, float]:
+        loader = self.get_eval_dataloader(eval_dataset)
+        model = self.model_wrapped
+        if not self.is_in_train:
+            model = self.accelerator.prepare_model(self.model, evaluation_mode=True)
+        was_training = model.training
+        model.eval()
+        total = trained = 0.0
+        with torch.no_grad():
+            for batch in loader:
+                with self.compute_loss_context_manager():
+                    loss, _ = summed_loss(self._head(), model, self._prepare_inputs(batch))
+                total += float(loss)
+                trained += batch["num_trained"]
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        model.train(was_training)
+        return self._sum_over_processes(total), self._sum_over_processes(trained)
+
+    def _head(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model).get_output_embeddings()  # type: ignore[no-any-return]
+
+    def _sum_over_processes(self, value: float) -> float:
+        if self.args.world_size == 1:
+            return value
+        here = torch.tensor(value, dtype=torch.float64, device=self.args.device)
+        return float(self.accelerator.reduce(here, reduction="sum"))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Weights as safetensors, and the tokenizer. No pickled arguments: they can hold tokens and run code."""
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model.save_pretrained(folder, state_dict=state_dict)
+        self.processing_class.save_pretrained(folder)
+
+
+def train_order(args: TrainingArguments, rows: TrainingRows) -> RowOrder:
+    """Shuffled by ``data_seed`` (or ``seed``) and epoch, the longest row first."""
+    return RowOrder(
+        len(rows),
+        seed=args.seed if args.data_seed is None else args.data_seed,
+        shuffle=True,
+        multiple=rows_per_forward(args, training=True),
+        first=int(rows.lengths.argmax()),
+    )
+
+
+def rows_per_forward(args: TrainingArguments, *, training: bool) -> int:
+    """Rows that all processes together take in one forward pass; 1 in a single process, where rows need not divide."""
+    batch_size: int = args.train_batch_size if training else args.eval_batch_size
+    return batch_size * args.world_size if args.world_size > 1 else 1
