@@ -55,9 +55,13 @@ class RowError(DataError):
     """One row that cannot be used: where it is, and a short reason that rows of the same fault share."""
 
     def __init__(self, source: object, reason: str, advice: str = "") -> None:
+        super().__init__(source, reason, advice)
         self.source = source
         self.reason = reason
-        super().__init__(f"{source}: {reason}" + (f". {advice}" if advice else ""))
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}" + (f". {self.advice}" if self.advice else "")
 
 
 class TemplateError(DataError):

@@ -53,11 +53,11 @@ class BadRow:
     reason: str
     """Short and the same for every row with the same trouble, so that rows can be counted by it."""
 
-    detail: str = ""
-    """What is particular to this row."""
+    advice: str = ""
+    """What is particular to this row, and what to change."""
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.source}: {self.reason}" + (f". {self.advice}" if self.advice else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
