@@ -18,11 +18,13 @@ class DataOptions:
 
     data_path: str | list[Any] | None = option(
         None,
-        "Training data: a file (.json, .jsonl, .csv, .parquet; .gz and .zst too), a folder of such files, or a hub data "
-        "set (name or name:subset). A list for several; an entry may be a mapping with path, subset, split, revision, "
+        "Training data: a file (.json, .jsonl, .csv, .parquet; .gz and .zst too), a folder of such files, or a hub "
+        "data set (name or name:subset). A list for several; an entry may be a mapping with path, subset, split, revision, "
         "format_type, columns, weight (2 sees it twice an epoch, 0.5 a random half) and limit (most rows taken).",
     )
-    eval_data_path: str | list[Any] | None = option(None, "Held-out data for the evaluation loss, written as data_path is.")
+    eval_data_path: str | list[Any] | None = option(
+        None, "Held-out data for the evaluation loss, written as data_path is."
+    )
     validation_size: float = option(
         0.0,
         "Conversations taken out of the training data for the evaluation loss: below 1 a share, from 1 on a count.",
@@ -40,7 +42,9 @@ class DataOptions:
     )
     role_names: dict[str, str] = option({}, "What roles in your data mean: {bot: assistant}. Added to the usual names.")
     system_prompt: str | None = option(None, "System message for conversations that have none.")
-    max_bad_rows: int = option(0, "Rows that may be unusable (each counted with its reason) before the run is refused.", minimum=0)
+    max_bad_rows: int = option(
+        0, "Rows that may be unusable (each counted with its reason) before the run is refused.", minimum=0
+    )
 
     chat_template: str | None = option(
         None,
@@ -61,7 +65,8 @@ class DataOptions:
     rewritten_history: str = option(
         "split",
         "What to do where the template writes earlier answers differently once a later turn follows, so that one "
-        "sequence cannot show each answer as it will be generated: train each answer as an example of its own, or refuse.",
+        "sequence cannot show each answer as it will be generated: train each answer as an example of its own, or "
+        "refuse.",
         choices=["split", "refuse"],
     )
     allow_special_tokens: bool = option(

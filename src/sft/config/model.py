@@ -14,7 +14,9 @@ class ModelOptions:
     model_name_or_path: str = option(
         "Qwen/Qwen2.5-1.5B", "The model to fine-tune: a local folder or a name on the Hugging Face hub."
     )
-    model_revision: str | None = option(None, "Branch, tag or commit of the model on the hub. Unset: its default branch.")
+    model_revision: str | None = option(
+        None, "Branch, tag or commit of the model on the hub. Unset: its default branch."
+    )
     tokenizer_name_or_path: str | None = option(None, "Folder or hub name of the tokenizer. Unset: the model's own.")
     trust_remote_code: bool = option(
         False, "Run Python code that a model folder or hub repository brings along. Only for code you have read."
@@ -26,7 +28,8 @@ class ModelOptions:
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     attn_implementation: str | None = option(
-        None, "Attention kernel by transformers' name (eager, sdpa, flash_attention_2, ...). Unset: the library's choice."
+        None,
+        "Attention kernel by transformers' name (eager, sdpa, flash_attention_2, ...). Unset: the library's choice.",
     )
     load_in_4bit: bool = option(False, "Hold the frozen base in 4-bit NF4 (bitsandbytes). Needs use_lora.")
     load_in_8bit: bool = option(False, "Hold the frozen base in 8-bit (bitsandbytes). Needs use_lora.")

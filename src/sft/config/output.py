@@ -12,7 +12,9 @@ class OutputOptions:
     """The run folder, checkpoints, logs."""
 
     output_dir: str = option("./output", "Folder of this run.")
-    overwrite_output_dir: bool = option(False, "Start anew in an output_dir that holds another run; its checkpoints are removed.")
+    overwrite_output_dir: bool = option(
+        False, "Start anew in an output_dir that holds another run; its checkpoints are removed."
+    )
     model_dir: str = option(
         "final_model", "Folder in output_dir for the trained model or adapter. '.': output_dir itself."
     )
@@ -25,5 +27,7 @@ class OutputOptions:
     save_total_limit: int | None = option(3, "Checkpoints kept; the oldest go first. Unset: all.", minimum=1)
     run_name: str | None = option(None, "Name of the run in trackers. Unset: output_dir.")
     report_to: str | list[str] = option(
-        "none", "Trackers that get the metrics: tensorboard, wandb, mlflow, trackio, ... (any that transformers knows), all or none."
+        "none",
+        "Trackers that get the metrics: tensorboard, wandb, mlflow, trackio, ... (any that transformers knows), all or "
+        "none.",
     )

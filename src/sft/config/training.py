@@ -18,16 +18,24 @@ class TrainingOptions:
     learning_rate: float = option(2e-5, "Peak learning rate.", above=0, maximum=10)
     weight_decay: float = option(0.0, "Decoupled weight decay.", minimum=0, maximum=10)
     warmup_steps: float = option(
-        0.03, "Steps over which the learning rate rises from 0: below 1 a share of all steps, from 1 on a count.", minimum=0
+        0.03,
+        "Steps over which the learning rate rises from 0: below 1 a share of all steps, from 1 on a count.",
+        minimum=0,
     )
-    lr_scheduler_type: str = option("cosine", "Shape of the learning rate after warm-up (linear, cosine, constant, ...).")
+    lr_scheduler_type: str = option(
+        "cosine", "Shape of the learning rate after warm-up (linear, cosine, constant, ...)."
+    )
     optim: str = option("adamw_torch", "Optimizer, by transformers' name.")
     max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm. 0: never.", minimum=0)
     fp16: bool = option(False, "Compute in float16 with loss scaling. For GPUs without bfloat16.")
     bf16: bool = option(False, "Compute in bfloat16. For Ampere and newer GPUs, and recent CPUs.")
-    gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass: less memory, about a third more time.")
+    gradient_checkpointing: bool = option(
+        False, "Recompute activations in the backward pass: less memory, about a third more time."
+    )
     seed: int = option(42, "Seed of weights, dropout, shuffling and sampling.", minimum=0)
-    dataloader_num_workers: int = option(0, "Processes that build batches. Prepared data is memory-mapped, so 0 is rarely slower.", minimum=0)
+    dataloader_num_workers: int = option(
+        0, "Processes that build batches. Prepared data is memory-mapped, so 0 is rarely slower.", minimum=0
+    )
     resume_from_checkpoint: str | None = option(
         "auto", "Checkpoint folder to go on from. auto: the newest in output_dir, if there is one. none: start anew."
     )
