@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+PLACES_KEPT = 20
+
 
 @dataclass(kw_only=True)
 class DataReport:
@@ -47,6 +49,17 @@ class DataReport:
 
     stop_token_ids: list[int] = field(default_factory=list)
     """Tokens that end a trained answer."""
+
+    def reject(self, place: str, reason: str) -> None:
+        """Count a row that cannot be used; the first few places are kept."""
+        self.rejected[reason] += 1
+        if len(self.rejected_places) < PLACES_KEPT:
+            self.rejected_places.append(place)
+
+    def drop(self, reason: str, length: int) -> None:
+        """Count an example left out because of its length."""
+        self.dropped[reason] += 1
+        self.dropped_lengths.append(length)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -26,7 +26,7 @@ def shift_labels(labels: Tensor) -> Tensor:
 def summed_loss(head: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
     """Cross-entropy in nats summed over the trained tokens of a batch, each times its weight, in float32.
 
-    The caller divides by the sum of ``num_trained`` over the whole optimizer step (all accumulation slices, all processes), so
+    The caller divides by the sum of ``num_trained`` over the whole optimizer step (all slices, all processes), so
     that splitting a step differently cannot change its gradient.
 
     Args:

@@ -1,0 +1,244 @@
+"""The walk, from files to examples on disk. Read this first.
+
+    Row  ->  Conversation  ->  Example  ->  (fits max_length)  ->  ExampleStore
+    read_conversations     Renderer.render     fit_length           StoreWriter
+
+It runs before any process group exists and before a model is loaded, once: what it makes is kept by content.
+Packing (``pack_examples``) and tensors (``Collator``) come after it, from lengths and flat arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from sft.config import SFTConfig
+from sft.data.cache import CacheEntry, cached, hash_code, hash_text
+from sft.data.conversations import ConversationSet, read_conversations
+from sft.data.lengths import fit_length
+from sft.data.render import Renderer
+from sft.data.report import DataReport, count_reasons, explain_nothing_trained
+from sft.data.sources import SourceSpec, fingerprint_source, parse_sources
+from sft.data.store import ExampleStore, StoreWriter
+from sft.data.types import Conversation, Example
+from sft.errors import DataError, RowError
+
+REPORT = "report.json"
+PLACES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class PreparedPart:
+    """Examples of one part of the data, and what became of its rows."""
+
+    examples: ExampleStore
+    report: DataReport
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything training needs of the data."""
+
+    train: PreparedPart
+    eval: PreparedPart | None
+    cache: CacheEntry
+
+
+def prepare(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, quiet: bool = False) -> PreparedData:
+    """Read, render and measure the data of a config, or find it prepared already.
+
+    Raises:
+        DataError: a source cannot be read, more than ``max_bad_rows`` rows cannot be used, or no token is left to train.
+    """
+
+    def build(folder: Path) -> None:
+        for name, conversations in read_parts(config).items():
+            writer, report = make_examples(conversations, config, tokenizer, quiet=quiet)
+            if not report.trained_tokens:
+                raise DataError(f"nothing to train in the {name} data: {explain_nothing_trained(report, config.max_length)}")
+            writer.write(folder / name)
+            (folder / name / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")
+
+    entry = cached(
+        fingerprints(config, tokenizer), build, cache_dir=config.cache_dir, overwrite=config.overwrite_cache
+    )
+    has_eval = (entry.folder / "eval").is_dir()
+    return PreparedData(_load(entry, "train"), _load(entry, "eval") if has_eval else None, entry)
+
+
+def read_parts(config: SFTConfig) -> dict[str, ConversationSet]:
+    """Rows -> conversations, for training and, where there is any, for evaluation."""
+    train = _read(config, config.data_path)
+    if config.eval_data_path is not None:
+        return {"train": train, "eval": _read(config, config.eval_data_path)}
+    if config.validation_size:
+        train, held_out = hold_out(train, config.validation_size, config.seed)
+        return {"train": train, "eval": held_out}
+    return {"train": train}
+
+
+def make_examples(
+    conversations: ConversationSet, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, quiet: bool = False
+) -> tuple[StoreWriter, DataReport]:
+    """Conversations -> examples that fit ``max_length``; every row is used or counted with its reason."""
+    renderer = make_renderer(config, tokenizer)
+    report = DataReport(
+        rows=conversations.num_rows,
+        conversations=len(conversations.conversations),
+        rejected=conversations.rejected.copy(),
+        rejected_places=list(conversations.rejected_places),
+        formats=dict(conversations.formats),
+    )
+    writer = StoreWriter()
+    stops = StopTokens(tokenizer)
+    bar = tqdm(conversations.conversations, desc="rendering", unit=" conversations", delay=1, disable=quiet or None)
+    for conversation in bar:
+        for example in _fitting_examples(conversation, renderer, config, report):
+            writer.add(example)
+            stops.see(example)
+            report.examples += 1
+            report.tokens += len(example)
+            report.trained_tokens += example.num_trained_tokens
+    refuse_bad_rows(report, config.max_bad_rows)
+    report.generation_kwargs = dict(renderer.generation_kwargs)
+    report.stop_token_ids = sorted(stops.ids)
+    return writer, report
+
+
+def make_renderer(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> Renderer:
+    """The renderer a config asks for."""
+    return Renderer(
+        tokenizer,
+        train_on=config.train_on,
+        rewritten_history=config.rewritten_history,
+        template_kwargs=config.chat_template_kwargs,
+        allow_special_tokens=config.allow_special_tokens,
+        append_eos=config.append_eos,
+    )
+
+
+def _fitting_examples(
+    conversation: Conversation, renderer: Renderer, config: SFTConfig, report: DataReport
+) -> Iterator[Example]:
+    try:
+        examples = renderer.render(conversation)
+    except RowError as error:
+        report.reject(str(error), error.reason)
+        return
+    report.split += len(examples) > 1
+    for example in examples:
+        fitted = fit_length(
+            conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong
+        )
+        if isinstance(fitted, str):
+            report.drop(fitted, len(example))
+            continue
+        report.cut += fitted is not example
+        yield fitted
+
+
+def refuse_bad_rows(report: DataReport, max_bad_rows: int) -> None:
+    """Raise when more rows are unusable than the user allows."""
+    total = report.rejected.total()
+    if total <= max_bad_rows:
+        return
+    shown = "\n".join(f"  {place}" for place in report.rejected_places[:PLACES_SHOWN])
+    more = f"\n  ... and {total - PLACES_SHOWN} more" if total > PLACES_SHOWN else ""
+    raise DataError(
+        f"{total} of {report.rows} rows cannot be used ({count_reasons(report.rejected)}):\n{shown}{more}\n"
+        f"Mend them, or go on without them: --max_bad_rows {total}"
+    )
+
+
+def hold_out(conversations: ConversationSet, size: float, seed: int) -> tuple[ConversationSet, ConversationSet]:
+    """Take a seeded random part out for evaluation: a share below 1, else a count.
+
+    Raises:
+        DataError: nothing would be left to train.
+    """
+    total = len(conversations.conversations)
+    count = int(size) if size >= 1 else max(1, round(size * total))
+    if count >= total:
+        raise DataError(f"validation_size {size:g} would hold out {count} of {total} conversations; nothing is left to train")
+    chosen = set(random.Random(seed).sample(range(total), count))
+    return (
+        conversations.select([index for index in range(total) if index not in chosen]),
+        conversations.select(sorted(chosen), rejected=False),
+    )
+
+
+def fingerprints(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """Everything that decides the prepared data, by name; a change of any makes it be prepared anew."""
+    rules = (
+        "format_type", "columns", "role_names", "system_prompt", "max_bad_rows", "chat_template_kwargs", "train_on",
+        "rewritten_history", "allow_special_tokens", "append_eos", "max_length", "overlong", "validation_size",
+    )  # fmt: skip
+    parts = {name: json.dumps(getattr(config, name), sort_keys=True) for name in rules}
+    parts["seed"] = str(config.seed)
+    parts["data"] = _fingerprint_data(config, config.data_path)
+    parts["evaluation data"] = _fingerprint_data(config, config.eval_data_path)
+    parts["chat template"] = hash_text(str(tokenizer.chat_template))
+    parts["tokenizer"] = fingerprint_tokenizer(tokenizer)
+    parts["sft code"] = hash_code()
+    return parts
+
+
+def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """128 bits over what turns text into ids."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hash_text(text)
+
+
+class StopTokens:
+    """Collects the special tokens that end trained stretches: what a model learns to stop with."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.ids: set[int] = set()
+        self._special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+
+    def see(self, example: Example) -> None:
+        """Note the last token of each trained stretch of an example."""
+        mask = example.loss_mask.astype(np.int8)
+        ends = np.flatnonzero(np.diff(mask, append=0) == -1)
+        self.ids |= {int(token) for token in example.input_ids[ends]} & self._special
+
+
+def _read(config: SFTConfig, data_path: str | list[Any] | None) -> ConversationSet:
+    return read_conversations(
+        _specs(config, data_path),
+        role_names=config.role_names,
+        system_prompt=config.system_prompt,
+        max_bad_rows=config.max_bad_rows,
+        seed=config.seed,
+    )
+
+
+def _specs(config: SFTConfig, data_path: str | list[Any] | None) -> Sequence[SourceSpec]:
+    return parse_sources(
+        data_path or [],
+        split=config.data_split,
+        revision=config.data_revision,
+        format_type=config.format_type,
+        columns=config.columns,
+    )
+
+
+def _fingerprint_data(config: SFTConfig, data_path: str | list[Any] | None) -> str:
+    if data_path is None:
+        return "none"
+    return " ".join(fingerprint_source(spec) for spec in _specs(config, data_path))
+
+
+def _load(entry: CacheEntry, name: str) -> PreparedPart:
+    folder = entry.folder / name
+    values: Mapping[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    return PreparedPart(ExampleStore(folder), DataReport.from_dict(dict(values)))

@@ -1,0 +1,58 @@
+"""SFTConfig -> transformers.TrainingArguments. Creating them starts the process group, so this comes after the data."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from sft.config import SFTConfig
+
+NO_TRACKER = ("none", "")
+
+
+def training_arguments(config: SFTConfig, *, has_eval: bool, resuming: bool) -> TrainingArguments:
+    """The arguments of a config: ours under the same names, the passed-through ones, and what our walk decides.
+
+    Args:
+        has_eval: there are evaluation rows.
+        resuming: the run goes on from a checkpoint, so the untrained model was already evaluated.
+    """
+    known = {field.name for field in fields(TrainingArguments)}
+    values: dict[str, Any] = {name: value for name, value in config.to_dict().items() if name in known}
+    evaluating = has_eval and config.do_eval
+    values.update(
+        report_to=trackers(config.report_to),
+        resume_from_checkpoint=None,  # handed to train()
+        eval_strategy=config.eval_strategy if evaluating else "no",
+        eval_on_start=evaluating and config.eval_strategy != "no" and not resuming,
+        load_best_model_at_end=config.load_best_model_at_end and evaluating,
+        metric_for_best_model="eval_loss" if evaluating else None,
+        greater_is_better=False if evaluating else None,
+        remove_unused_columns=False,  # our rows have no columns
+        label_names=["labels"],
+        disable_tqdm=True,  # our own bar speaks
+        logging_nan_inf_filter=False,  # a loss that is not a number is never shown as one
+        use_cpu=not torch.accelerator.is_available(),
+        **checkpointing(config.gradient_checkpointing, known),
+    )
+    values.update(config.training_arguments)
+    arguments = TrainingArguments(**values)
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one process drives one GPU; several are driven by a launcher
+    return arguments
+
+
+def trackers(report_to: str | list[str] | None) -> list[str]:
+    """['tensorboard'] and the like; empty for none."""
+    names = [report_to] if isinstance(report_to, str) else list(report_to or [])
+    return [name for name in names if name not in NO_TRACKER]
+
+
+def checkpointing(enabled: bool, known: set[str]) -> dict[str, Any]:
+    """Recompute activations, under the name that the installed transformers has for it, without re-entrance."""
+    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    stale = {"gradient_checkpointing": None} if name != "gradient_checkpointing" else {}
+    return {**stale, name: enabled, f"{name}_kwargs": {"use_reentrant": False} if enabled else None}

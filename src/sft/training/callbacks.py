@@ -1,0 +1,136 @@
+"""What happens beside the training steps: the progress bar, the metrics file, answers to the user's questions."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+METRICS = "metrics.jsonl"
+
+
+class ProgressBar(TrainerCallback):  # type: ignore[misc]
+    """One bar for the whole run: steps, loss, tokens per second, time left; evaluations leave a line above it."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self._bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                desc="training",
+                unit="step",
+                dynamic_ncols=True,
+                mininterval=0.1 if sys.stderr.isatty() else 10,
+            )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if self._bar is None or logs is None:
+            return
+        if "eval_loss" in logs:
+            self._bar.write(
+                f"step {state.global_step:>6}  evaluation loss {logs['eval_loss']:.4f} per trained token "
+                f"({logs['eval_trained_tokens']:,.0f} of them)",
+                file=sys.stderr,
+            )
+        if "loss" in logs:
+            self._bar.set_postfix_str(f"loss {logs['loss']:.4f}, {logs.get('tokens_per_second', 0):,.0f} tokens/s")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class MetricsFile(TrainerCallback):  # type: ignore[misc]
+    """One JSON object a logged step in ``metrics.jsonl``; a resumed run drops what came after its checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        kept = [line for line in read_metrics(self.path) if state.global_step and line["step"] <= state.global_step]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not state.is_world_process_zero or logs is None:
+            return
+        line = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), "time": round(time.time(), 3), **logs}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class AnsweredQuestions(TrainerCallback):  # type: ignore[misc]
+    """Every so many steps the model answers the user's questions into ``gen_results/gen_step_N.json``."""
+
+    def __init__(
+        self, questions: Sequence[str], answer: Callable[[Any, Sequence[str]], list[str]], *, folder: Path, every: int
+    ) -> None:
+        self.questions = questions
+        self.answer = answer
+        self.folder = folder / "gen_results"
+        self.every = every
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step % self.every:
+            return
+        outputs = self.answer(kwargs["model"], self.questions)
+        if not state.is_world_process_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        answered = [
+            {"question": question, "output": output} for question, output in zip(self.questions, outputs, strict=True)
+        ]
+        path = self.folder / f"gen_step_{state.global_step}.json"
+        path.write_text(json.dumps(answered, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The objects of a metrics file, in order; empty if there is none. A last line cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines

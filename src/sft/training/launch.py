@@ -1,0 +1,22 @@
+"""Which process of how many this is, known from the launcher before any process group exists."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def world_size() -> int:
+    """Number of processes that torchrun, accelerate, deepspeed or Slurm's srun under them started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process that speaks and writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def announce(text: str = "") -> None:
+    """Print a line for people, once for all processes, beside the output that programs read."""
+    if is_main_process():
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,135 @@
+"""What a run will do, counted before it is done."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from sft.config import SFTConfig
+from sft.data.packing import pack_examples, packing_efficiency
+from sft.data.prepare import PreparedData
+from sft.data.report import DataReport, count_reasons, histogram
+from sft.data.types import Pack
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows of tokens, optimizer steps and files of a run."""
+
+    data: PreparedData
+    train_packs: list[Pack] | None
+    """None: one example a row."""
+    eval_packs: list[Pack] | None
+    efficiency: float
+    """Share of the packed rows' slots that hold a token; 1 without packing, where batches are padded as they come."""
+    rows_per_step: int
+    """Rows of one optimizer step, all processes and slices together."""
+    steps_per_epoch: int
+    steps: int
+    files: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `sft plan --json` prints."""
+        report = self.data.train.report
+        evaluation = None if self.data.eval is None else _counts(self.data.eval.report)
+        return {
+            **_counts(report),
+            "packs": None if self.train_packs is None else len(self.train_packs),
+            "packing_efficiency": round(self.efficiency, 4),
+            "rows_per_step": self.rows_per_step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "steps": self.steps,
+            "lengths": histogram(self.data.train.examples.lengths.tolist()),
+            "formats": report.formats,
+            "generation_kwargs": report.generation_kwargs,
+            "evaluation": evaluation,
+            "cache": {"hit": self.data.cache.hit, "why": self.data.cache.why, "folder": str(self.data.cache.folder)},
+            "files": self.files,
+        }
+
+
+def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int, packing: bool | None = None) -> Plan:
+    """Pack the examples and count the steps.
+
+    Args:
+        world_size: processes that will train.
+        packing: overrides the config, where a model turned out not to isolate packed examples.
+    """
+    packing = config.packing if packing is None else packing
+    train_packs = pack_examples(data.train.examples.lengths.tolist(), config.max_length) if packing else None
+    eval_packs = None
+    if packing and data.eval is not None:
+        eval_packs = pack_examples(data.eval.examples.lengths.tolist(), config.max_length)
+    rows = len(data.train.examples) if train_packs is None else len(train_packs)
+    batches = math.ceil(rows / (config.per_device_train_batch_size * world_size))
+    steps_per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
+    steps = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
+    lengths = data.train.examples.lengths.tolist()
+    return Plan(
+        data=data,
+        train_packs=train_packs,
+        eval_packs=eval_packs,
+        efficiency=1.0 if train_packs is None else packing_efficiency(lengths, train_packs, config.max_length),
+        rows_per_step=config.per_device_train_batch_size * config.gradient_accumulation_steps * world_size,
+        steps_per_epoch=steps_per_epoch,
+        steps=steps,
+        files=list_files(config, steps, evaluating=data.eval is not None),
+    )
+
+
+def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
+    """Files and folders that will stand in the output folder, as a user finds them."""
+    files = ["run.json", "metrics.jsonl"]
+    if config.save_strategy != "no":
+        every = config.save_steps if config.save_steps >= 1 else max(1, math.ceil(config.save_steps * steps))
+        saves = [steps] if config.save_strategy == "epoch" or every >= steps else [int(every), steps]
+        files += [f"checkpoint-{step}/" for step in saves]
+    if config.gen_questions_file is not None:
+        files.append(f"gen_results/gen_step_{config.gen_every_n_steps}.json")
+    files.append(config.model_dir + "/")
+    if config.merged_dir is not None:
+        files.append(config.merged_dir + "/")
+    return list(dict.fromkeys(files))
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan for people: a few aligned lines, every number with what it counts."""
+    report = plan.data.train.report
+    lines = [("data", f"{report.rows:,} rows -> {report.examples:,} examples")]
+    lines += [("format", f"{path}: {how}") for path, how in report.formats.items()]
+    for name, reasons in (("rejected", report.rejected), ("dropped", report.dropped)):
+        if reasons:
+            lines.append((name, f"{reasons.total():,}: {count_reasons(reasons)}"))
+    if report.cut:
+        lines.append(("cut", f"{report.cut:,} examples shortened by whole turns to max_length"))
+    if report.split:
+        lines.append(
+            ("split", f"{report.split:,} conversations trained answer by answer (the template rewrites history)")
+        )
+    share = report.trained_tokens / report.tokens
+    lines.append(("tokens", f"{report.tokens:,}, of which {report.trained_tokens:,} trained ({share:.0%})"))
+    spread = histogram(plan.data.train.examples.lengths.tolist())
+    lines.append(("lengths", ", ".join(f"{name} {length}" for name, length in spread.items())))
+    if plan.train_packs is not None:
+        lines.append(("packing", f"{len(plan.train_packs):,} rows, {plan.efficiency:.1%} of their slots filled"))
+    if plan.data.eval is not None:
+        held = plan.data.eval.report
+        lines.append(("evaluation", f"{held.examples:,} examples, {held.trained_tokens:,} trained tokens"))
+    lines.append(("steps", f"{plan.steps:,} of {plan.rows_per_step} rows each ({plan.steps_per_epoch:,} per epoch)"))
+    lines.append(("prepared", f"{'from the cache' if plan.data.cache.hit else 'now'}: {plan.data.cache.why}"))
+    return "\n".join(f"  {name:<11}{text}" for name, text in lines)
+
+
+def _counts(report: DataReport) -> dict[str, Any]:
+    return {
+        "rows": report.rows,
+        "conversations": report.conversations,
+        "examples": report.examples,
+        "rejected": dict(report.rejected),
+        "dropped": dict(report.dropped),
+        "cut": report.cut,
+        "split": report.split,
+        "tokens": report.tokens,
+        "trained_tokens": report.trained_tokens,
+    }
