@@ -1,0 +1,171 @@
+"""What `data_path` asks for, as one SourceSpec per source."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sft.config.data import FORMAT_TYPES
+from sft.errors import ConfigError
+
+COLUMN_KEYS = ("prompt", "input", "response", "system", "history", "messages", "tools", "text", "weight")
+"""What `columns` may rename."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpec:
+    """One file, folder or hub data set, and how much of it is wanted."""
+
+    path: str
+    """File or folder as the user named it, or name of a hub data set."""
+
+    subset: str | None = None
+    """Configuration of a hub data set."""
+
+    split: str = "train"
+    """Split of a hub data set; also picks the list in a JSON file that holds several."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub data set."""
+
+    format_type: str | None = None
+    """Format of this source; None leaves it to the general option, then to the rows."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column names of this source, over the general ones."""
+
+    weight: float = 1.0
+    """How often each conversation is seen in an epoch: 2 is twice, 0.5 a seeded random half, 2.5 twice and a half."""
+
+    limit: int | None = None
+    """Most rows read, the first in file order; taken before ``weight``."""
+
+
+def parse_sources(
+    data_path: str | os.PathLike[str] | Sequence[Any], *, split: str = "train", revision: str | None = None
+) -> list[SourceSpec]:
+    """Read the `data_path` option: a string, a mapping, or a list of both.
+
+    A string with commas names several sources unless a file of that very name exists.
+
+    Raises:
+        ConfigError: every entry that cannot be understood, with the nearest key that exists.
+    """
+    entries = _entries(data_path)
+    problems: list[str] = [] if entries else ["data_path is empty; name a file, a folder or a hub data set"]
+    specs = []
+    for number, entry in enumerate(entries, 1):
+        where = f"data_path[{number}]" if len(entries) > 1 else "data_path"
+        values, found = _entry_values(entry, where)
+        problems += found
+        if not found:
+            specs.append(SourceSpec(**{"split": split, "revision": revision, **values}))
+    if problems:
+        raise ConfigError(problems)
+    return specs
+
+
+def check_columns(columns: Mapping[str, Any], where: str = "columns") -> list[str]:
+    """Return what is wrong with a `columns` mapping."""
+    problems = [
+        f"{where}: unknown key {key!r}{nearest(key, COLUMN_KEYS)}. Keys are what sft needs ({', '.join(COLUMN_KEYS)}), "
+        "values are your column names"
+        for key in columns
+        if key not in COLUMN_KEYS
+    ]
+    problems += [
+        f"{where}.{key} is {value!r}, which is not the name of a column"
+        for key, value in columns.items()
+        if not isinstance(value, str) or not value
+    ]
+    return problems
+
+
+def nearest(name: object, known: Sequence[str]) -> str:
+    """Return '; did you mean X?' or nothing."""
+    match = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _entries(data_path: str | os.PathLike[str] | Sequence[Any]) -> list[Any]:
+    entries: list[Any] = []
+    listed = [data_path] if isinstance(data_path, str | os.PathLike | Mapping) else data_path
+    for entry in listed:
+        if isinstance(entry, str) and "," in entry and not os.path.exists(os.path.expanduser(entry)):
+            entries += [part.strip() for part in entry.split(",") if part.strip()]
+        elif entry != "":
+            entries.append(entry)
+    return entries
+
+
+def _entry_values(entry: Any, where: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of one entry and what is wrong with it."""
+    if isinstance(entry, str | os.PathLike):
+        return _split_subset(os.fspath(entry)), []
+    if not isinstance(entry, Mapping):
+        return {}, [f"{where} is {entry!r}; write a path, a hub name, or a mapping with at least path"]
+    known = tuple(one.name for one in fields(SourceSpec))
+    problems = [f"{where}: unknown key {key!r}{nearest(key, known)}" for key in entry if key not in known]
+    if not isinstance(entry.get("path"), str) or not entry["path"]:
+        problems.append(f"{where} has no path; write the file, folder or hub data set as path")
+        return {}, problems
+    values = _split_subset(entry["path"])
+    values |= {key: value for key, value in entry.items() if value is not None and key != "path"}
+    problems += _read_numbers(values, where)
+    return values, problems + _check_texts(values, where)
+
+
+def _read_numbers(values: dict[str, Any], where: str) -> list[str]:
+    """Turn weight and limit into numbers in place; returns what is wrong with them."""
+    problems = []
+    if "weight" in values:
+        weight = _number(values["weight"])
+        if weight is None or weight <= 0:
+            problems.append(f"{where}.weight is {values['weight']!r}; it must be a number above 0")
+        values["weight"] = weight
+    if "limit" in values:
+        limit = _number(values["limit"])
+        if limit is None or limit < 1 or limit % 1:
+            problems.append(f"{where}.limit is {values['limit']!r}; it must be a whole number of rows, from 1 on")
+        values["limit"] = None if limit is None else int(limit)
+    return problems
+
+
+def _check_texts(values: Mapping[str, Any], where: str) -> list[str]:
+    problems = [
+        f"{where}.{key} is {values[key]!r}; it must be text"
+        for key in ("subset", "split", "revision", "format_type")
+        if not isinstance(values.get(key, ""), str)
+    ]
+    format_type = values.get("format_type")
+    if isinstance(format_type, str) and format_type not in FORMAT_TYPES:
+        hint = nearest(format_type, FORMAT_TYPES)
+        problems.append(f"{where}.format_type is {format_type!r}{hint}; known are {', '.join(FORMAT_TYPES)}")
+    columns = values.get("columns", {})
+    if not isinstance(columns, Mapping):
+        return [*problems, f"{where}.columns is {columns!r}; write a mapping such as {{prompt: question}}"]
+    return problems + check_columns(columns, f"{where}.columns")
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number, also one that YAML read as text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _split_subset(path: str) -> dict[str, Any]:
+    """Take `name:subset` apart, unless a file has that name."""
+    name, colon, subset = path.rpartition(":")
+    is_subset = bool(colon and name and subset) and "/" not in subset and "\\" not in subset
+    if is_subset and not os.path.exists(os.path.expanduser(path)):
+        return {"path": name, "subset": subset}
+    return {"path": path}
