@@ -10,6 +10,8 @@ from sft.config.option import option
 FORMAT_TYPES = ("alpaca", "sharegpt", "messages", "prompt_completion", "text", "custom")
 TRAIN_ON = ("answers", "last_answer", "everything")
 OVERLONG = ("drop", "cut_start", "cut_end", "error")
+COLUMN_NAMES = ("prompt", "input", "response", "system", "history", "messages", "tools", "text", "weight")
+ROLE_MEANINGS = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +21,9 @@ class DataOptions:
     data_path: str | list[Any] | None = option(
         None,
         "Training data: a file (.json, .jsonl, .csv, .parquet; .gz and .zst too), a folder of such files, or a hub "
-        "data set (name or name:subset). A list for several; an entry may be a mapping with path, subset, split, revision, "
-        "format_type, columns, weight (2 sees it twice an epoch, 0.5 a random half) and limit (most rows taken).",
+        "data set (name or name:subset). A list for several; an entry may be a mapping with path, subset, split, "
+        "revision, format_type, columns, weight (2 sees it twice an epoch, 0.5 a random half) and limit (most rows "
+        "taken).",
     )
     eval_data_path: str | list[Any] | None = option(
         None, "Held-out data for the evaluation loss, written as data_path is."

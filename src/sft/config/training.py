@@ -32,7 +32,7 @@ class TrainingOptions:
     gradient_checkpointing: bool = option(
         False, "Recompute activations in the backward pass: less memory, about a third more time."
     )
-    seed: int = option(42, "Seed of weights, dropout, shuffling and sampling.", minimum=0)
+    seed: int = option(42, "Seed of weights, dropout, shuffling and sampling.", minimum=0, maximum=2**32 - 1)
     dataloader_num_workers: int = option(
         0, "Processes that build batches. Prepared data is memory-mapped, so 0 is rarely slower.", minimum=0
     )

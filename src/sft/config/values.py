@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,16 @@ def convert(raw: RawValue, declared: Declared) -> Any:
     if isinstance(value, str):
         return _from_text(value, declared, split_commas=raw.from_command_line)
     return _from_object(value, declared)
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as a file would write it, shortened."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = 80
+    shortener.maxlist = shortener.maxdict = 4
+    return shortener.repr(value)
 
 
 def is_whole(value: Any) -> bool:
