@@ -34,9 +34,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
                 mininterval=0.1 if sys.stderr.isatty() else 10,
             )
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.update(1)
 
@@ -107,9 +105,7 @@ class AnsweredQuestions(TrainerCallback):  # type: ignore[misc]
         self.folder = folder / "gen_results"
         self.every = every
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.every:
             return
         outputs = self.answer(kwargs["model"], self.questions)

@@ -45,10 +45,7 @@ class WalkTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self.order = train_order(args, train_rows)
         self.control: TrainerControl
-        self.step_tokens = 0
-        """Tokens of the running optimizer step in this process, padding not counted."""
-        self.step_trained_tokens = 0.0
-        """Trained tokens of the running optimizer step in all processes."""
+        self.throughput = Throughput()
         super().__init__(
             model=model,
             args=args,
@@ -71,9 +68,9 @@ class WalkTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[list[Batch], float]:
         """The batches of one optimizer step, and the divisor of its loss: trained tokens of all processes."""
         batches = list(islice(epoch_iterator, num_batches))
-        self.step_tokens = sum(batch["num_tokens"] for batch in batches)
-        self.step_trained_tokens = self._sum_over_processes(sum(batch["num_trained"] for batch in batches))
-        return batches, self.step_trained_tokens
+        trained = self._sum_over_processes(sum(batch["num_trained"] for batch in batches))
+        self.throughput.add(sum(batch["num_tokens"] for batch in batches), trained)
+        return batches, trained
 
     def compute_loss(
         self,
@@ -103,6 +100,12 @@ class WalkTrainer(Trainer):  # type: ignore[misc]
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add tokens per second and tokens so far to what every tracker gets with the training loss."""
+        if "loss" in logs:
+            logs.update(self.throughput.since_last(self.accelerator.num_processes))
+        super().log(logs, start_time)
 
     def _summed_evaluation_loss(self, eval_dataset: TrainingRows | None) -> tuple[float, float]:
         loader = self.get_eval_dataloader(eval_dataset)
@@ -140,6 +143,31 @@ class WalkTrainer(Trainer):  # type: ignore[misc]
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         model.save_pretrained(folder, state_dict=state_dict)
         self.processing_class.save_pretrained(folder)
+
+
+class Throughput:
+    """Counts tokens between two logged steps. Waiting inside a step is part of its time, as a user feels it."""
+
+    def __init__(self) -> None:
+        self._tokens = 0
+        self._trained = 0.0
+        self._since = time.perf_counter()
+
+    def add(self, tokens: int, trained: float) -> None:
+        """Count a step: tokens of this process (padding not counted), trained tokens of all processes."""
+        self._tokens += tokens
+        self._trained += trained
+
+    def since_last(self, num_processes: int) -> dict[str, float]:
+        """Rates since the last call. Tokens of other processes are taken to be as many as this one's."""
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        rates = {
+            "tokens_per_second": round(self._tokens * num_processes / seconds, 1),
+            "trained_tokens_per_second": round(self._trained / seconds, 1),
+        }
+        self._tokens, self._trained, self._since = 0, 0.0, now
+        return rates
 
 
 def train_order(args: TrainingArguments, rows: TrainingRows) -> RowOrder:

@@ -1,0 +1,36 @@
+"""`sft plan [FILE] [--key value ...]`: all of train except training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from sft.cli.options import add_config_arguments, config_from
+
+HELP = "prepare the data and say what training would do, without training"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of this verb."""
+    add_config_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the plan as one object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, render, count, pack; print the plan."""
+    config = config_from(args)
+    from sft.config import require_data
+    from sft.data.prepare import prepare
+    from sft.models.tokenizer import load_tokenizer_for
+    from sft.training.launch import world_size
+    from sft.training.plan import describe_plan, make_plan
+
+    require_data(config)
+    data = prepare(config, load_tokenizer_for(config), quiet=args.json)
+    plan = make_plan(config, data, world_size=world_size())
+    if args.json:
+        print(json.dumps(plan.to_dict(), ensure_ascii=False))
+        return 0
+    print(describe_plan(plan))
+    print(f"  {'files':<11}{config.output_dir}: {', '.join(plan.files)}")
+    return 0

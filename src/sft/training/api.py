@@ -1,0 +1,53 @@
+"""The Python door: ``SFTTrainer(config).train()``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from sft.config import SFTConfig
+from sft.training.run import AssembledRun, RunResult, assemble, train
+
+
+class SFTTrainer:
+    """Fine-tunes as a config says.
+
+    >>> trainer = SFTTrainer(SFTConfig(model_name_or_path="Qwen/Qwen2.5-1.5B", data_path="data/alpaca.json"))
+    >>> result = trainer.train()          # doctest: +SKIP
+    >>> result.saved.model                # doctest: +SKIP
+    PosixPath('output/final_model')
+
+    Data is prepared and the model loaded at the first call that needs them; every call after that uses the same.
+    """
+
+    def __init__(self, config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> None:
+        self.config = config
+        self._callbacks = tuple(callbacks)
+        self._run: AssembledRun | None = None
+
+    @property
+    def run(self) -> AssembledRun:
+        """The prepared data, the model and the Trainer underneath, assembled when first asked for."""
+        if self._run is None:
+            self._run = assemble(self.config, callbacks=self._callbacks)
+        return self._run
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that is trained."""
+        return self.run.model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer, with the chat template of this run."""
+        return self.run.tokenizer
+
+    def train(self) -> RunResult:
+        """Train, evaluate where there is evaluation data, and save."""
+        return train(self.run)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Loss per trained token on the evaluation data, of the model as it is now."""
+        return self.run.trainer.evaluate()

@@ -1,0 +1,173 @@
+"""The objects of a run: model, rows of tokens, trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+
+from sft.config import SFTConfig
+from sft.data.collate import Collator, TrainingRows
+from sft.data.prepare import PreparedData
+from sft.data.types import Example
+from sft.errors import ConfigError
+from sft.generation.in_process import generate
+from sft.models.adapters import add_adapter
+from sft.models.load import load_model, resolve_dtype
+from sft.training.callbacks import AnsweredQuestions, MetricsFile, ProgressBar
+from sft.training.isolation import Isolation, prove_isolation
+from sft.training.plan import Plan
+from sft.training.trainer import WalkTrainer
+
+WITNESS_TOKENS = 64
+"""Length near which examples are chosen for the proof of isolation: enough to show a leak, and quick."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Which implementations compute what, for the run record."""
+
+    attention: str
+    loss: str = "cross-entropy over trained positions"
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain JSON values."""
+        return {"attention": self.attention, "loss": self.loss}
+
+
+def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Load the base model, give it rows for added tokens, and put an adapter on it if one is trained."""
+    model = load_model(
+        config.model_name_or_path,
+        dtype=resolve_dtype(config.dtype, frozen=config.use_lora, bf16=config.bf16, fp16=config.fp16),
+        revision=config.model_revision,
+        trust_remote_code=config.trust_remote_code,
+        attn_implementation=config.attn_implementation,
+        load_in_4bit=config.load_in_4bit,
+        load_in_8bit=config.load_in_8bit,
+    )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    model.config.use_cache = False
+    if not config.use_lora:
+        return model
+    return add_adapter(
+        model,
+        r=config.lora_r,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        target_modules=config.target_modules,
+        modules_to_save=config.modules_to_save,
+        bias=config.lora_bias,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        adapter_name_or_path=config.adapter_name_or_path,
+    )
+
+
+def prove_packing(model: PreTrainedModel, data: PreparedData, pad_token_id: int) -> Isolation:
+    """Run the proof of isolation on two of the user's own examples."""
+    return prove_isolation(model, choose_witnesses(data), pad_token_id)
+
+
+def choose_witnesses(data: PreparedData) -> list[Example]:
+    """Two examples of about ``WITNESS_TOKENS`` tokens; one twice where there is only one."""
+    store = data.train.examples
+    nearest = abs(store.lengths - WITNESS_TOKENS).argsort(kind="stable")
+    return [store[int(nearest[0])], store[int(nearest[min(1, len(nearest) - 1)])]]
+
+
+def build_trainer(
+    config: SFTConfig,
+    *,
+    plan: Plan,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    args: TrainingArguments,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> WalkTrainer:
+    """The trainer over the plan's rows."""
+    data = plan.data
+    eval_rows = None if data.eval is None else TrainingRows(data.eval.examples, plan.eval_packs)
+    weighted = data.train.examples.weighted or (data.eval is not None and data.eval.examples.weighted)
+    folder = Path(config.output_dir)
+    ours: list[TrainerCallback] = [MetricsFile(folder), ProgressBar()]
+    if config.gen_questions_file is not None:
+        ours.append(
+            AnsweredQuestions(
+                read_questions(config.gen_questions_file),
+                make_answerer(config, tokenizer, data),
+                folder=folder,
+                every=config.gen_every_n_steps,
+            )
+        )
+    trainer = WalkTrainer(
+        model=model,
+        args=args,
+        tokenizer=tokenizer,
+        train_rows=TrainingRows(data.train.examples, plan.train_packs),
+        eval_rows=eval_rows,
+        collator=Collator(pad_id(tokenizer), packed=plan.train_packs is not None, weighted=weighted),
+        callbacks=[*ours, *callbacks],
+    )
+    trainer.pop_callback(_printer(trainer))
+    return trainer
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What fills empty slots. Any id will do: padding is known by position."""
+    return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else 0
+
+
+def read_questions(path: str) -> list[str]:
+    """Questions, one a line; empty lines are passed over.
+
+    Raises:
+        ConfigError: the file cannot be read or holds no question.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"gen_questions_file {path!r} cannot be read: {error}") from error
+    questions = [line.strip() for line in lines if line.strip()]
+    if not questions:
+        raise ConfigError(f"gen_questions_file {path!r} holds no question; write one a line")
+    return questions
+
+
+def make_answerer(
+    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, data: PreparedData
+) -> Callable[[Any, Sequence[str]], list[str]]:
+    """(model, questions) -> greedy answers, prompted exactly as the training data was."""
+    report = data.train.report
+    system = [] if config.system_prompt is None else [{"role": "system", "content": config.system_prompt}]
+
+    def answer(model: Any, questions: Sequence[str]) -> list[str]:
+        prompts = [
+            tokenizer.apply_chat_template(
+                [*system, {"role": "user", "content": question}],
+                tokenize=False,
+                add_generation_prompt=True,
+                **report.generation_kwargs,
+            )
+            for question in questions
+        ]
+        return generate(
+            model,
+            tokenizer,
+            prompts,
+            max_new_tokens=config.gen_max_new_tokens,
+            stop_token_ids=report.stop_token_ids,
+        )
+
+    return answer
+
+
+def _printer(trainer: WalkTrainer) -> Any:
+    """transformers' own printing of metric dicts; our bar takes its place."""
+    names = [type(callback).__name__ for callback in trainer.callback_handler.callbacks]
+    wanted = next((name for name in ("PrinterCallback", "ProgressCallback") if name in names), None)
+    return next((one for one in trainer.callback_handler.callbacks if type(one).__name__ == wanted), None)

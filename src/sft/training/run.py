@@ -1,0 +1,167 @@
+"""The second half of the walk: prepared data -> trained, saved, recorded run.
+
+prepare  ->  make_plan  ->  build_model  ->  build_trainer  ->  train  ->  save
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from sft.config import SFTConfig, require_data
+from sft.data.prepare import prepare
+from sft.models.adapters import count_parameters
+from sft.models.tokenizer import load_tokenizer
+from sft.training.arguments import training_arguments
+from sft.training.build import Kernels, build_model, build_trainer, pad_id, prove_packing
+from sft.training.checkpoints import clear_run, find_checkpoint, refuse_changed_run
+from sft.training.launch import announce, is_main_process, world_size
+from sft.training.plan import Plan, describe_plan, make_plan
+from sft.training.record import describe_run, read_record, write_record
+from sft.training.save import SavedModel, save_run
+from sft.training.trainer import WalkTrainer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind."""
+
+    output_dir: Path
+    saved: SavedModel
+    steps: int
+    """Optimizer steps of the whole run, those before a resume included."""
+    train_loss: float | None
+    """Mean loss per step since the start or the resume; None when no step was left to do."""
+    eval_loss_before: float | None
+    """Loss per trained token of the untrained model on the evaluation data."""
+    eval_loss: float | None
+    """The same of the saved model."""
+    seconds: float
+    resumed_from: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "output_dir": str(self.output_dir),
+            "model_path": str(self.saved.model),
+            "merged_path": None if self.saved.merged is None else str(self.saved.merged),
+            "steps": self.steps,
+            "train_loss": self.train_loss,
+            "eval_loss_before": self.eval_loss_before,
+            "eval_loss": self.eval_loss,
+            "seconds": round(self.seconds, 3),
+            "resumed_from": None if self.resumed_from is None else str(self.resumed_from),
+        }
+
+
+@dataclass(frozen=True)
+class AssembledRun:
+    """Everything a run needs, ready to train."""
+
+    config: SFTConfig
+    plan: Plan
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    trainer: WalkTrainer
+    checkpoint: Path | None
+    """Where it goes on from."""
+
+
+def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> RunResult:
+    """Do everything a config asks for and return what it left behind.
+
+    Raises:
+        UserError: the config, the data or the model cannot be used as given; nothing was trained.
+    """
+    return train(assemble(config, callbacks=callbacks))
+
+
+def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
+    """Prepare the data, then start the process group, then load the model."""
+    require_data(config)
+    folder = Path(config.output_dir)
+    for note in config.notes:
+        announce(f"note: {note}")
+    if config.overwrite_output_dir and is_main_process():
+        clear_run(folder)
+    checkpoint = find_checkpoint(config.resume_from_checkpoint, folder)
+    tokenizer = load_tokenizer(
+        config.tokenizer_name_or_path or config.model_name_or_path,
+        revision=config.model_revision,
+        trust_remote_code=config.trust_remote_code,
+        chat_template=config.chat_template,
+        use_chat_template=config.use_chat_template,
+    )
+    data = prepare(config, tokenizer, quiet=not is_main_process())
+    args = training_arguments(config, has_eval=data.eval is not None, resuming=checkpoint is not None)
+    set_seed(config.seed)
+    model = build_model(config, tokenizer)
+    plan = make_plan(config, data, world_size=world_size())
+    if config.packing:
+        proof = prove_packing(model, data, pad_id(tokenizer))
+        announce(f"packing is {'on' if proof.proven else 'off, because it is not proven'}: {proof.why}")
+        plan = plan if proof.proven else make_plan(config, data, world_size=world_size(), packing=False)
+    trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
+    record = describe_run(config, plan, model, kernels=Kernels(model.config._attn_implementation).to_dict())
+    if checkpoint is not None:
+        refuse_changed_run(read_record(checkpoint.parent), record, checkpoint)
+    if is_main_process():
+        write_record(folder, record)
+    announce(f"plan\n{describe_plan(plan)}")
+    announce(describe_model(model, config))
+    return AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
+
+
+def train(run: AssembledRun) -> RunResult:
+    """Train an assembled run to its end, save what came of it and complete its record."""
+    started = time.perf_counter()
+    trainer, folder = run.trainer, Path(run.config.output_dir)
+    if run.checkpoint is not None:
+        announce(f"resuming from {run.checkpoint}")
+    outcome = trainer.train(resume_from_checkpoint=None if run.checkpoint is None else str(run.checkpoint))
+    before, after = evaluation_losses(trainer)
+    saved = save_run(run.config, trainer, run.tokenizer, run.plan)
+    result = RunResult(
+        output_dir=folder,
+        saved=saved,
+        steps=trainer.state.global_step,
+        train_loss=outcome.training_loss if trainer.state.global_step > outcome_start(run) else None,
+        eval_loss_before=before,
+        eval_loss=after,
+        seconds=time.perf_counter() - started,
+        resumed_from=run.checkpoint,
+    )
+    if is_main_process():
+        record = read_record(folder) or {}
+        write_record(folder, {**record, "result": result.to_dict()})
+    return result
+
+
+def evaluation_losses(trainer: WalkTrainer) -> tuple[float | None, float | None]:
+    """Evaluation loss at step 0 and of the model as it is now, evaluating once more if the last one is older."""
+    if trainer.eval_dataset is None or trainer.args.eval_strategy == "no":
+        return None, None
+    losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+    if trainer.args.load_best_model_at_end and losses:
+        return losses.get(0), min(losses.values())
+    if trainer.state.global_step not in losses:
+        losses[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
+    return losses.get(0), losses[trainer.state.global_step]
+
+
+def outcome_start(run: AssembledRun) -> int:
+    """The step a run began at: 0, or its checkpoint's."""
+    return 0 if run.checkpoint is None else int(run.checkpoint.name.split("-")[-1])
+
+
+def describe_model(model: PreTrainedModel, config: SFTConfig) -> str:
+    """One line: what is trained of what."""
+    trainable, total = count_parameters(model)
+    kind = f"LoRA r={config.lora_r}" if config.use_lora else "full fine-tuning"
+    share = f"{trainable:,} of {total:,} weights trained ({trainable / total:.2%})"
+    return f"model\n  {config.model_name_or_path}: {kind}, {share}"

@@ -1,0 +1,58 @@
+"""Prepared data is found again by content, and a miss says what changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sft.data.cache import cached, hash_files
+
+PARTS = {"data": "a", "template": "b", "code": "c"}
+
+
+def fill(folder: Path) -> None:
+    (folder / "value.txt").write_text("built")
+
+
+def test_the_second_call_hits_and_does_not_build(tmp_path: Path) -> None:
+    first = cached(PARTS, fill, cache_dir=str(tmp_path), overwrite=False)
+    second = cached(PARTS, pytest.fail, cache_dir=str(tmp_path), overwrite=False)
+    assert (first.hit, second.hit) == (False, True)
+    assert first.folder == second.folder
+    assert (second.folder / "value.txt").read_text() == "built"
+
+
+def test_a_miss_names_the_part_that_changed(tmp_path: Path) -> None:
+    assert "nothing like it" in cached(PARTS, fill, cache_dir=str(tmp_path), overwrite=False).why
+    changed = cached({**PARTS, "template": "other"}, fill, cache_dir=str(tmp_path), overwrite=False)
+    assert (changed.hit, changed.why) == (False, "changed since the nearest earlier preparation: template")
+
+
+def test_a_failed_build_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half.txt").write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        cached(PARTS, fail, cache_dir=str(tmp_path), overwrite=False)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    assert cached(PARTS, fill, cache_dir=str(tmp_path), overwrite=False).hit is False
+
+
+def test_overwrite_builds_anew(tmp_path: Path) -> None:
+    first = cached(PARTS, fill, cache_dir=str(tmp_path), overwrite=False)
+    (first.folder / "value.txt").write_text("stale")
+    again = cached(PARTS, fill, cache_dir=str(tmp_path), overwrite=True)
+    assert (again.folder / "value.txt").read_text() == "built"
+    assert again.why == "overwrite_cache is set"
+
+
+def test_one_changed_byte_changes_the_hash_of_files(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"ab")
+    two.write_bytes(b"c")
+    before = hash_files([one, two])
+    one.write_bytes(b"a")
+    two.write_bytes(b"bc")
+    assert hash_files([one, two]) != before
