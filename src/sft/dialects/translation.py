@@ -1,0 +1,130 @@
+"""What a dialect gives back: our values, and one note for every key it met or decided for the user."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from sft.config.catalog import OPTIONS
+from sft.config.renamed import RENAMED
+from sft.config.training_arguments import installed_fields
+from sft.config.values import RawValue
+from sft.errors import ConfigError
+
+Status = Literal["kept", "renamed", "defaulted", "ignored", "refused"]
+STATUSES: tuple[Status, ...] = ("kept", "renamed", "defaulted", "ignored", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What became of one foreign key."""
+
+    key: str
+    """The foreign key, dotted where it is nested (``training.epochs``); for a default, our own name."""
+
+    status: Status
+    target: str | None
+    """Our option; None where nothing of the key is used."""
+
+    reason: str
+    """Empty where the meaning is the same and nothing need be said."""
+
+    origin: str = ""
+    """Where the key was written, such as ``train.yaml:12``; empty for a default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A foreign configuration in our words. Values are not checked yet: SFTConfig does that."""
+
+    dialect: str
+    values: dict[str, RawValue]
+    notes: list[Note]
+
+    def problems(self) -> list[str]:
+        """One message for each refused key."""
+        return [
+            f"{note.origin or self.dialect}: {note.key}: {note.reason}"
+            for note in self.notes
+            if note.status == "refused"
+        ]
+
+    def accepted(self) -> dict[str, RawValue]:
+        """The values.
+
+        Raises:
+            ConfigError: a key was refused; every such key is listed.
+        """
+        problems = self.problems()
+        if problems:
+            raise ConfigError(problems)
+        return self.values
+
+
+@dataclass(slots=True)
+class Draft:
+    """A translation while its dialect is at work. Each method settles one key; none is settled in silence."""
+
+    dialect: str
+    overrides: Mapping[str, RawValue] = field(default_factory=dict)
+    """Our options on the command line after the file; they win, so nothing is defaulted that they give."""
+
+    values: dict[str, RawValue] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+    def take(self, key: str, raw: RawValue, names: Mapping[str, str], also: Iterable[str] = ()) -> None:
+        """Settle a key by table: ``names`` maps foreign names to ours; names in ``also`` are ours already."""
+        name = key.rpartition(".")[2]
+        if name in names:
+            self.give(key, raw, names[name])
+        elif name in also:
+            self.give(key, raw, name)
+        else:
+            hint = nearest(name, [*names, *also])
+            self.refuse(key, f"there is no such key{hint}; correct it or take it out", raw.origin)
+
+    def give(self, key: str, raw: RawValue, target: str, reason: str = "") -> None:
+        """The key's value is that of our option ``target``."""
+        if target in self.values:
+            self.refuse(key, f"sets {target}, which {self.values[target].origin} sets already; keep one", raw.origin)
+            return
+        self.values[target] = (
+            raw if raw.from_command_line or key == target else replace(raw, origin=f"{raw.origin} ({key})")
+        )
+        self.join(key, raw, target, reason)
+
+    def join(self, key: str, raw: RawValue, target: str, reason: str = "") -> None:
+        """The key's value is part of an option that another key has given already."""
+        status: Status = "kept" if key.rpartition(".")[2] == target else "renamed"
+        self.notes.append(Note(key, status, target, reason, raw.origin))
+
+    def ignore(self, key: str, raw: RawValue, reason: str) -> None:
+        """Nothing depends on the key; the reason says why leaving it out changes nothing."""
+        self.notes.append(Note(key, "ignored", None, reason, raw.origin))
+
+    def refuse(self, key: str, reason: str, origin: str = "") -> None:
+        """The key cannot be honoured; the reason says what to change."""
+        self.notes.append(Note(key, "refused", None, reason, origin))
+
+    def default(self, target: str, value: Any, reason: str) -> None:
+        """What the foreign program does unasked; left alone where the user did say something."""
+        given = {RENAMED[name].new if name in RENAMED else name for name in (*self.values, *self.overrides)}
+        if target not in given:
+            self.values[target] = RawValue(value, f"default of {self.dialect}")
+            self.notes.append(Note(target, "defaulted", target, reason))
+
+    def finish(self) -> Translation:
+        return Translation(self.dialect, self.values, self.notes)
+
+
+def our_names() -> list[str]:
+    """Options of ours, older names that SFTConfig understands, and fields that pass through to the Trainer."""
+    return [*OPTIONS, *RENAMED, *installed_fields()]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name, ``; did you mean 'epochs'?``, or nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
