@@ -5,6 +5,8 @@ Nothing in here imports torch or transformers, so that a bad configuration is fo
 
 from __future__ import annotations
 
+from sft.config.load import load_config, parse_cli, read_file
 from sft.config.sft_config import SFTConfig, require_data
+from sft.config.values import RawValue
 
-__all__ = ["SFTConfig", "require_data"]
+__all__ = ["RawValue", "SFTConfig", "load_config", "parse_cli", "read_file", "require_data"]

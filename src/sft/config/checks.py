@@ -239,8 +239,8 @@ def unknown_to_transformers(candidate: Candidate) -> Iterator[str]:
     for name, owner in (("lr_scheduler_type", "SchedulerType"), ("optim", "OptimizerNames")):
         known = enumerations.get(owner, ())
         if known and candidate.differs(name) and getattr(candidate, name) not in known:
-            near = get_close_matches(getattr(candidate, name), known, n=3, cutoff=0.4) or known[:3]
-            yield f"{candidate.at(name)} is not among the {len(known)} that transformers knows, such as {', '.join(near)}."
+            near = ", ".join(_similar(str(getattr(candidate, name)), known))
+            yield f"{candidate.at(name)} is not among the {len(known)} that transformers knows, such as {near}."
 
 
 def unknown_trackers(candidate: Candidate) -> Iterator[str]:
@@ -348,6 +348,11 @@ def shape_of_a_loaded_adapter(candidate: Candidate) -> Iterator[str]:
 def checkpointing_arguments_not_used(candidate: Candidate) -> Iterator[str]:
     if candidate.gradient_checkpointing_kwargs and not candidate.gradient_checkpointing:
         yield f"{candidate.at('gradient_checkpointing_kwargs')} is not used: {candidate.at('gradient_checkpointing')}"
+
+
+def _similar(text: str, known: tuple[str, ...]) -> list[str]:
+    containing = [name for name in known if text.lower() in name]
+    return (containing or get_close_matches(text, known, n=3, cutoff=0.4) or list(known))[:3]
 
 
 def _is_multiple(save_steps: float, eval_steps: float) -> bool:
