@@ -125,12 +125,14 @@ def train(run: AssembledRun) -> RunResult:
         announce(f"resuming from {run.checkpoint}")
     outcome = trainer.train(resume_from_checkpoint=None if run.checkpoint is None else str(run.checkpoint))
     before, after = evaluation_losses(trainer)
-    saved = save_run(run.config, trainer, run.tokenizer, run.plan)
+    steps = trainer.state.global_step
+    figures = {"steps": steps, "evaluation loss before": before, "evaluation loss": after}
+    saved = save_run(run.config, trainer, run.tokenizer, run.plan, figures)
     result = RunResult(
         output_dir=folder,
         saved=saved,
-        steps=trainer.state.global_step,
-        train_loss=outcome.training_loss if trainer.state.global_step > outcome_start(run) else None,
+        steps=steps,
+        train_loss=outcome.training_loss if steps > first_step(run) else None,
         eval_loss_before=before,
         eval_loss=after,
         seconds=time.perf_counter() - started,
@@ -154,7 +156,7 @@ def evaluation_losses(trainer: WalkTrainer) -> tuple[float | None, float | None]
     return losses.get(0), losses[trainer.state.global_step]
 
 
-def outcome_start(run: AssembledRun) -> int:
+def first_step(run: AssembledRun) -> int:
     """The step a run began at: 0, or its checkpoint's."""
     return 0 if run.checkpoint is None else int(run.checkpoint.name.split("-")[-1])
 

@@ -1,0 +1,112 @@
+"""The end of the walk: what was trained is written where the config says, and merged if it asks for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from sft.config import SFTConfig
+from sft.export.card import DataSource, TrainingFacts
+from sft.export.merge import MergeResult, merge_adapter
+from sft.export.save import save_final
+from sft.models.tokenizer import template_origin
+from sft.training.launch import announce
+from sft.training.plan import Plan
+from sft.training.trainer import WalkTrainer
+
+CARD_OPTIONS = (
+    "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate",
+    "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "max_length", "packing", "seed", "bf16", "fp16",
+)  # fmt: skip
+ADAPTER_OPTIONS = ("lora_r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """Where the result of a run lies."""
+
+    model: Path
+    """The trained model, or the adapter."""
+
+    merged: Path | None
+    """The merged model of a LoRA run, if one was asked for."""
+
+    merge: MergeResult | None = None
+    """How far it is from the adapter."""
+
+
+def save_run(
+    config: SFTConfig,
+    trainer: WalkTrainer,
+    tokenizer: PreTrainedTokenizerBase,
+    plan: Plan,
+    results: Mapping[str, Any],
+) -> SavedModel:
+    """Gather the weights on every process; save, and merge, on the first.
+
+    Args:
+        results: figures of the run for the model card.
+    """
+    root = Path(config.output_dir)
+    folder, report = root / config.model_dir, plan.data.train.report
+    state_dict = gather_weights(trainer)
+    merge = None
+    if trainer.is_world_process_zero():
+        save_final(
+            model=trainer.accelerator.unwrap_model(trainer.model),
+            tokenizer=tokenizer,
+            folder=folder,
+            stop_token_ids=report.stop_token_ids,
+            facts=card_facts(config, tokenizer, plan, results),
+            template_defaults=report.generation_kwargs,
+            state_dict=state_dict,
+            keep_others=config.model_dir == ".",
+        )
+        if config.merged_dir is not None:
+            merge = merge_adapter(
+                base_model=config.model_name_or_path,
+                adapter_path=folder,
+                output_path=root / config.merged_dir,
+                trust_remote_code=config.trust_remote_code,
+                keep_others=config.merged_dir == ".",
+            )
+            announce(
+                f"merged model against adapter, as written, on {merge.num_prompts} prompts: max logit difference "
+                f"{merge.max_logit_difference:.1e}, top-1 agreement {merge.top1_agreement:.2%}"
+            )
+    trainer.accelerator.wait_for_everyone()
+    return SavedModel(folder, None if config.merged_dir is None else root / config.merged_dir, merge)
+
+
+def gather_weights(trainer: WalkTrainer) -> dict[str, Any] | None:
+    """All weights on the first process, where they are sharded over several; None where each process has them all."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return trainer.accelerator.get_state_dict(trainer.model_wrapped)  # type: ignore[no-any-return]
+    return None
+
+
+def card_facts(
+    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, plan: Plan, results: Mapping[str, Any]
+) -> TrainingFacts:
+    """What the model card tells of this run."""
+    report = plan.data.train.report
+    names = CARD_OPTIONS + (ADAPTER_OPTIONS if config.use_lora else ())
+    return TrainingFacts(
+        base_model=config.model_name_or_path,
+        base_revision=config.model_revision,
+        sources=[DataSource(path=path) for path in report.formats],
+        trained_on=config.train_on,
+        chat_template=template_origin(tokenizer),
+        hyperparameters={name: getattr(config, name) for name in names},
+        results={
+            "rows": report.rows,
+            "examples": report.examples,
+            "tokens": report.tokens,
+            "trained tokens": report.trained_tokens,
+            **results,
+        },
+    )
