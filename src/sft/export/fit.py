@@ -1,0 +1,170 @@
+"""Checks on shapes alone that an adapter fits a base model, and names the layer that does not.
+
+No weight is read, so a wrong pair is refused in a second, whatever the size of the models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from sft.errors import ExportError, ModelError
+from sft.export.adapter import Adapter, Shape, names_other_base
+from sft.export.save import quiet_peft
+
+PREFIX = "base_model.model."
+"""What PEFT writes before the name of each layer."""
+
+WHOLE_ROWS = (".weight", ".base_layer.weight", ".token_adapter.base_layer.weight")
+"""How the name of an embedding saved whole goes on after its layer."""
+
+
+def read_base_config(base_model: str, *, trust_remote_code: bool) -> Any:
+    """The base model's config.
+
+    Raises:
+        ModelError: there is no model there.
+        ExportError: its weights are quantised.
+    """
+    try:
+        config = AutoConfig.from_pretrained(base_model, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"Cannot find the base model {base_model!r}: {reason} Give its folder or hub name with --base_model."
+        ) from error
+    quantization = getattr(config, "quantization_config", None)
+    if quantization is not None:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+        raise ExportError(
+            f"The base model {base_model!r} is quantised ({method}). Merging would round the adapter away with the "
+            "weights, so the result would differ from what was trained. Give the unquantised model as --base_model."
+        )
+    return config
+
+
+def check_fit(adapter: Adapter, base_config: Any, *, base_model: str, trust_remote_code: bool) -> int | None:
+    """Check every tensor of the adapter against the base model, without loading either.
+
+    Returns:
+        Rows of the embedding after resizing, where the adapter was trained with tokens added; None: as they are.
+
+    Raises:
+        ExportError: naming the layer that does not fit.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(base_config, trust_remote_code=trust_remote_code)
+    rows = vocabulary_rows(adapter, model)
+    if rows is not None:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    foreign = _foreign_base(adapter, base_model)
+    try:
+        with quiet_peft():
+            adapted = get_peft_model(model, PeftConfig.from_pretrained(str(adapter.path)))
+            expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    except ValueError as error:
+        raise ExportError(
+            f"The adapter {adapter.name!r} does not fit the base model {base_model!r}: {' '.join(str(error).split())}"
+            f"{foreign}"
+        ) from error
+    for name, shape in adapter.shapes.items():
+        if name in expected and tuple(expected[name].shape) != shape:
+            raise ExportError(
+                f"Layer {layer_of(name)}: the adapter's {name.removeprefix(PREFIX)} has shape {shape}, but the base "
+                f"model {base_model!r} needs {tuple(expected[name].shape)}.{foreign}"
+            )
+    _check_names(adapter, adapted, base_model, foreign)
+    return rows
+
+
+def vocabulary_rows(adapter: Adapter, model: Any) -> int | None:
+    """How many embedding rows the adapter was trained with, where that is not the base model's own number.
+
+    Raises:
+        ExportError: tokens were added, but their rows were not saved.
+    """
+    embedding = _name_of(model, model.get_input_embeddings())
+    head = _name_of(model, model.get_output_embeddings())
+    own = int(model.get_input_embeddings().weight.shape[0])
+    whole = {layer: _rows(adapter.shapes, layer, WHOLE_ROWS) for layer in (embedding, head)}
+    low_rank = _rows(adapter.shapes, embedding, (".lora_embedding_A",), dimension=1)
+    low_rank |= _rows(adapter.shapes, head, (".lora_B.weight",))
+    trained = _trained_tokens(adapter.config)
+    rows = max(*whole[embedding], *whole[head], *low_rank, *(token + 1 for token in trained if token >= own), 0, 0)
+    if rows in (0, own):
+        return None
+    restored = {layer for layer in whole if whole[layer]}
+    if set(range(own, rows)) <= set(trained):
+        restored.add(embedding)
+    if (
+        embedding in restored
+        and model.config.tie_word_embeddings
+        and embedding not in _whole_modules(adapter, embedding)
+    ):
+        restored.add(head)
+    lost = [layer for layer in whole if layer and layer not in restored]
+    if rows > own and lost:
+        raise ExportError(
+            f"The adapter {adapter.name!r} was trained with {rows} embedding rows, the base model has {own}, and the "
+            f"rows of the {rows - own} added tokens were not saved for {', '.join(lost)}, so they cannot be restored. "
+            "Save them with the adapter (modules_to_save), or give as base model the resized model that was trained."
+        )
+    return rows
+
+
+def layer_of(tensor: str) -> str:
+    """The layer an adapter's tensor belongs to: its name without PEFT's parts."""
+    return re.split(r"\.(?:lora_|base_layer|token_adapter|weight$|bias$)", tensor.removeprefix(PREFIX))[0]
+
+
+def _foreign_base(adapter: Adapter, base_model: str) -> str:
+    if not names_other_base(adapter, base_model):
+        return ""
+    return f" The adapter names another base model: {adapter.base_model!r}; give that one with --base_model."
+
+
+def _check_names(adapter: Adapter, adapted: Any, base_model: str, foreign: str) -> None:
+    """Every tensor has its place in the model, and every place its tensor. PEFT would only warn, or say nothing."""
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in adapter.shapes.items()}
+    try:
+        outcome = set_peft_model_state_dict(adapted, tensors, low_cpu_mem_usage=True, ignore_mismatched_sizes=True)
+    except KeyError as error:
+        lacking, surplus = [str(error.args[0])], []
+    else:
+        own = dict(adapted.base_model.model.named_parameters())
+        lacking = [name for name in outcome.missing_keys if "lora_" in name or ".modules_to_save." in name]
+        surplus = [name for name in outcome.unexpected_keys if name.removeprefix(PREFIX) not in own]
+    for names, what in ((surplus, "has weights for {layer}, which the base model {base!r} does not have"),
+                        (lacking, "has no weights for {layer}, which the base model {base!r} needs")):  # fmt: skip
+        if names:
+            layers = sorted({layer_of(name) for name in names})
+            said = what.format(layer=layers[0], base=base_model)
+            more = f" (and {len(layers) - 1} more layers)" if len(layers) > 1 else ""
+            raise ExportError(f"The adapter {adapter.name!r} {said}{more}.{foreign}")
+
+
+def _whole_modules(adapter: Adapter, layer: str) -> set[str]:
+    """``layer`` if the adapter holds a trained copy of it (modules_to_save); a layer tied to it was left as it was."""
+    names = getattr(adapter.config, "modules_to_save", None) or []
+    return {layer} if any(layer.endswith(name) for name in names) else set()
+
+
+def _rows(shapes: Mapping[str, Shape], layer: str, suffixes: tuple[str, ...], dimension: int = 0) -> set[int]:
+    wanted = {PREFIX + layer + suffix for suffix in suffixes}
+    return {shape[dimension] for name, shape in shapes.items() if name in wanted}
+
+
+def _trained_tokens(config: Any) -> list[int]:
+    """Token ids whose rows the adapter holds (PEFT's trainable_token_indices: a list, or a list per layer)."""
+    tokens = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
+    lists = tokens.values() if isinstance(tokens, dict) else [tokens]
+    return [int(token) for one in lists for token in one]
+
+
+def _name_of(model: Any, module: Any) -> str:
+    return next((str(name) for name, found in model.named_modules() if found is module), "")
