@@ -59,15 +59,18 @@ def test_defaults_are_those_of_the_original() -> None:
     assert config.model_dir == "."
 
 
+EVERY_FLAG = """
+--model_name_or_path m --data_path d.json --eval_data_path e.json --output_dir o --max_length 64
+--num_train_epochs 2 --per_device_train_batch_size 3 --per_device_eval_batch_size 5
+--gradient_accumulation_steps 6 --learning_rate 1e-4 --weight_decay 0.1 --warmup_ratio 0.2 --bf16
+--gradient_checkpointing --format_type sharegpt --no_chat_template --use_lora --lora_r 4 --lora_alpha 9
+--lora_dropout 0 --logging_steps 7 --save_steps 80 --eval_steps 40 --save_total_limit 1 --run_name r
+--report_to tensorboard --seed 1 --resume_from_checkpoint c --no_eval
+"""
+
+
 def test_every_flag_of_the_original_is_understood_and_noted() -> None:
-    argv = (
-        "--model_name_or_path m --data_path d.json --eval_data_path e.json --output_dir o --max_length 64 "
-        "--num_train_epochs 2 --per_device_train_batch_size 3 --per_device_eval_batch_size 5 "
-        "--gradient_accumulation_steps 6 --learning_rate 1e-4 --weight_decay 0.1 --warmup_ratio 0.2 --bf16 "
-        "--gradient_checkpointing --format_type sharegpt --no_chat_template --use_lora --lora_r 4 --lora_alpha 9 "
-        "--lora_dropout 0 --logging_steps 7 --save_steps 80 --eval_steps 40 --save_total_limit 1 --run_name r "
-        "--report_to tensorboard --seed 1 --resume_from_checkpoint c --no_eval"
-    ).split()
+    argv = EVERY_FLAG.split()
     translation = read(*argv)
     flags = [word.removeprefix("--") for word in argv if word.startswith("--")]
     assert sorted(note.key for note in translation.notes if note.status != "defaulted") == sorted(flags)
