@@ -21,12 +21,23 @@ from sft.data.sources.files import (
     no_such_file,
     open_data,
 )
+from sft.data.sources.fingerprint import hash_file, hash_spec
 from sft.data.sources.json_rows import read_json_document, read_json_lines
 from sft.data.sources.spec import SourceSpec, check_columns, nearest, parse_sources
 from sft.data.types import BadRow, Row
 from sft.errors import DataError
 
-__all__ = ["Part", "SourceSpec", "check_columns", "list_parts", "nearest", "parse_sources", "read_part", "read_rows"]
+__all__ = [
+    "Part",
+    "SourceSpec",
+    "check_columns",
+    "fingerprint_source",
+    "list_parts",
+    "nearest",
+    "parse_sources",
+    "read_part",
+    "read_rows",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,18 @@ def read_part(part: Part) -> Iterator[Row | BadRow]:
     return _read_file(part.path, part.shown, part.spec.split)
 
 
+def fingerprint_source(spec: SourceSpec) -> str:
+    """Return 32 hex digits over everything that decides the rows: the bytes of each file and what is asked of them.
+
+    Folders and names do not count, except that of a hub data set.
+    """
+    contents = []
+    for part in list_parts(spec)[0]:
+        is_file = part.path is not None and os.path.isfile(part.path)
+        contents.append(hash_file(part.path, part.shown) if is_file and part.path else _fingerprint_set(part))
+    return hash_spec(spec, contents)
+
+
 def _read_file(path: str, shown: str, split: str) -> Iterator[Row | BadRow]:
     kind = kind_of(path)
     if kind is None:
@@ -109,7 +132,15 @@ def _read_file(path: str, shown: str, split: str) -> Iterator[Row | BadRow]:
 
 def _read_set(part: Part) -> Iterator[Row | BadRow]:
     try:
-        from sft.data.sources.hub import read_hub, read_saved_set
+        from sft.data.sources.hub import read_set
     except ImportError as error:
         raise missing_package(part.shown, "datasets", "hub") from error
-    return read_hub(part.spec) if part.path is None else read_saved_set(part.spec, part.path)
+    return read_set(part.spec, part.path)
+
+
+def _fingerprint_set(part: Part) -> str:
+    try:
+        from sft.data.sources.hub import fingerprint_set
+    except ImportError as error:
+        raise missing_package(part.shown, "datasets", "hub") from error
+    return fingerprint_set(part.spec, part.path)

@@ -6,12 +6,16 @@ would reach prompts as `"enum": null`, so nested keys that are null are left out
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 
-def restore_row(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without the nulls that Arrow put into nested objects."""
-    return {key: _restore(value) if isinstance(value, list | dict) else value for key, value in values.items()}
+def restore_row(values: dict[str, Any], kept: Collection[str] = ()) -> dict[str, Any]:
+    """Return a row without the nulls that Arrow put into nested objects; columns in ``kept`` stay as they are."""
+    return {
+        key: _restore(value) if isinstance(value, list | dict) and key not in kept else value
+        for key, value in values.items()
+    }
 
 
 def _restore(value: Any) -> Any:

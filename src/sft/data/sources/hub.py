@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import datasets
@@ -15,28 +15,43 @@ from sft.errors import DataError
 _BATCH_ROWS = 1024
 
 
-def read_hub(spec: SourceSpec) -> Iterator[Row]:
-    """Read one split of a hub data set, from the local cache where it is there."""
-    found = _load(spec, lambda: datasets.load_dataset(spec.path, spec.subset, split=spec.split, revision=spec.revision))
-    yield from _read_rows(found, _shown(spec))
+def read_set(spec: SourceSpec, folder: str | None) -> Iterator[Row]:
+    """Read one split of a hub data set, from the local cache where it is there, or of a folder from `save_to_disk`."""
+    shown = _shown(spec)
+    found = _load_split(spec, folder).with_format(None)
+    untouched = {name for name, feature in found.features.items() if "Json(" in repr(feature)}  # stored as JSON text
+    number = 0
+    for batch in found.iter(batch_size=_BATCH_ROWS):
+        names = list(batch)
+        for cells in zip(*batch.values(), strict=True):
+            number += 1
+            yield Row(restore_row(dict(zip(names, cells, strict=True)), untouched), Source(shown, number, "row"))
 
 
-def read_saved_set(spec: SourceSpec, folder: str) -> Iterator[Row]:
-    """Read a folder written by `save_to_disk`; of several splits the one that is asked for."""
-    found = _load(spec, lambda: datasets.load_from_disk(folder))
-    if isinstance(found, datasets.DatasetDict):
-        if spec.split not in found:
-            raise DataError(f"{spec.path}: there is no split {spec.split!r}; it holds {', '.join(found)}")
-        found = found[spec.split]
-    yield from _read_rows(found, spec.path)
+def fingerprint_set(spec: SourceSpec, folder: str | None) -> str:
+    """Return the name and the fingerprint that `datasets` keeps for what it has loaded."""
+    return f"{_shown(spec)} {_load_split(spec, folder)._fingerprint}"
 
 
-def _load(spec: SourceSpec, load: Callable[[], Any]) -> Any:
+def _load_split(spec: SourceSpec, folder: str | None) -> Any:
+    found = _load(spec, folder)
+    if not isinstance(found, datasets.DatasetDict):
+        return found
+    if spec.split not in found:
+        raise DataError(f"{spec.path}: there is no split {spec.split!r}; it holds {', '.join(found)}")
+    return found[spec.split]
+
+
+def _load(spec: SourceSpec, folder: str | None) -> Any:
     try:
-        return load()
-    except Exception as error:  # datasets raises errors of a dozen libraries, most of them undocumented
+        if folder is not None:
+            return datasets.load_from_disk(folder)
+        return datasets.load_dataset(spec.path, spec.subset, split=spec.split, revision=spec.revision)
+    except Exception as error:  # datasets lets through errors of a dozen libraries
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        if folder is not None:
+            raise DataError(f"{spec.path}: the saved data set cannot be read: {reason}") from error
         asked = _shown(spec) + (f" at revision {spec.revision!r}" if spec.revision else "")
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
             f"data_path {spec.path!r}: there is no such file or folder here, and as the hub data set {asked} it could "
             f"not be had: {reason}. Check the name, the split and the connection, or give a local path"
@@ -45,12 +60,3 @@ def _load(spec: SourceSpec, load: Callable[[], Any]) -> Any:
 
 def _shown(spec: SourceSpec) -> str:
     return f"{spec.path}:{spec.subset}[{spec.split}]" if spec.subset else f"{spec.path}[{spec.split}]"
-
-
-def _read_rows(found: Any, shown: str) -> Iterator[Row]:
-    number = 0
-    for batch in found.with_format(None).iter(batch_size=_BATCH_ROWS):
-        names = list(batch)
-        for cells in zip(*batch.values(), strict=True):
-            number += 1
-            yield Row(restore_row(dict(zip(names, cells, strict=True))), Source(shown, number, "row"))

@@ -9,11 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sft.config.data import FORMAT_TYPES
+from sft.config.data import COLUMN_NAMES, FORMAT_TYPES
 from sft.errors import ConfigError
-
-COLUMN_KEYS = ("prompt", "input", "response", "system", "history", "messages", "tools", "text", "weight")
-"""What `columns` may rename."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +30,10 @@ class SourceSpec:
     """Branch, tag or commit of a hub data set."""
 
     format_type: str | None = None
-    """Format of this source; None leaves it to the general option, then to the rows."""
+    """How its rows are written; None leaves it to be found out from them."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Column names of this source, over the general ones."""
+    """Names of its columns, where they differ from the format's own."""
 
     weight: float = 1.0
     """How often each conversation is seen in an epoch: 2 is twice, 0.5 a seeded random half, 2.5 twice and a half."""
@@ -46,24 +43,33 @@ class SourceSpec:
 
 
 def parse_sources(
-    data_path: str | os.PathLike[str] | Sequence[Any], *, split: str = "train", revision: str | None = None
+    data_path: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any],
+    *,
+    split: str = "train",
+    revision: str | None = None,
+    format_type: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> list[SourceSpec]:
     """Read the `data_path` option: a string, a mapping, or a list of both.
 
-    A string with commas names several sources unless a file of that very name exists.
+    A string with commas names several sources unless a file of that very name exists. The other arguments hold for
+    every source whose entry does not say otherwise; columns of an entry are laid over the general ones.
 
     Raises:
         ConfigError: every entry that cannot be understood, with the nearest key that exists.
     """
     entries = _entries(data_path)
     problems: list[str] = [] if entries else ["data_path is empty; name a file, a folder or a hub data set"]
+    problems += check_columns(columns or {})
+    general = {"split": split, "revision": revision, "format_type": format_type}
     specs = []
     for number, entry in enumerate(entries, 1):
         where = f"data_path[{number}]" if len(entries) > 1 else "data_path"
         values, found = _entry_values(entry, where)
         problems += found
         if not found:
-            specs.append(SourceSpec(**{"split": split, "revision": revision, **values}))
+            values["columns"] = {**(columns or {}), **values.get("columns", {})}
+            specs.append(SourceSpec(**{**general, **values}))
     if problems:
         raise ConfigError(problems)
     return specs
@@ -72,10 +78,10 @@ def parse_sources(
 def check_columns(columns: Mapping[str, Any], where: str = "columns") -> list[str]:
     """Return what is wrong with a `columns` mapping."""
     problems = [
-        f"{where}: unknown key {key!r}{nearest(key, COLUMN_KEYS)}. Keys are what sft needs ({', '.join(COLUMN_KEYS)}), "
-        "values are your column names"
+        f"{where}: unknown key {key!r}{nearest(key, COLUMN_NAMES)}. Keys are {', '.join(COLUMN_NAMES)}; values are "
+        "the names of your columns"
         for key in columns
-        if key not in COLUMN_KEYS
+        if key not in COLUMN_NAMES
     ]
     problems += [
         f"{where}.{key} is {value!r}, which is not the name of a column"
@@ -91,7 +97,7 @@ def nearest(name: object, known: Sequence[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-def _entries(data_path: str | os.PathLike[str] | Sequence[Any]) -> list[Any]:
+def _entries(data_path: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]) -> list[Any]:
     entries: list[Any] = []
     listed = [data_path] if isinstance(data_path, str | os.PathLike | Mapping) else data_path
     for entry in listed:

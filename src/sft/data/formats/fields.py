@@ -1,0 +1,82 @@
+"""Reading typed values out of a row. Text is never changed; what is not of the right type is a RowError."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+from sft.data.sources.json_text import Problem, StrictDecoder
+from sft.data.types import Row
+from sft.errors import RowError
+
+
+def refuse(row: Row, reason: str, advice: str = "") -> NoReturn:
+    """Say that the row cannot be used. ``reason`` is what such rows are counted by."""
+    raise RowError(row.source, reason, advice)
+
+
+def required_text(row: Row, column: str) -> str:
+    """Return the text of a column that must be there."""
+    text = row.values.get(column)
+    if isinstance(text, str):
+        return text
+    if column not in row.values:
+        refuse(row, f"no column {column!r}", f"Its columns are {', '.join(map(repr, row.values)) or 'none'}")
+    refuse(row, f"{column!r} is {describe(text)}, not text", f"Found {shorten(text)}")
+
+
+def optional_text(row: Row, column: str) -> str | None:
+    """Return the text of a column, or None where it is absent, null or empty."""
+    text = row.values.get(column)
+    if text is None or isinstance(text, str):
+        return text or None
+    refuse(row, f"{column!r} is {describe(text)}, not text", f"Found {shorten(text)}")
+
+
+def parsed(row: Row, value: Any, name: str) -> Any:
+    """Return a nested value that columns of text hold as JSON text; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    found = StrictDecoder().decode_all(value)
+    if isinstance(found, Problem):
+        refuse(row, f"{name!r} is text that is {found.reason}", found.advice)
+    return found
+
+
+def read_weight(row: Row, value: Any, name: str) -> float:
+    """Return a weight: a finite number from 0 on, also as text, as tables write it."""
+    if not isinstance(value, bool) and isinstance(value, int | float | str):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number) and number >= 0:
+            return number
+    refuse(row, f"{name!r} is not a number from 0 on", f"Found {shorten(value)}")
+
+
+_SWITCH = {"true": True, "false": False, "1": True, "0": False}
+
+
+def read_switch(row: Row, value: Any, name: str) -> bool:
+    """Return a switch: true or false, also as 1 or 0 and as text, as tables write it."""
+    found = _SWITCH.get(str(value).lower()) if isinstance(value, bool | int | str) else None
+    if found is None:
+        refuse(row, f"{name!r} is neither true nor false", f"Found {shorten(value)}")
+    return found
+
+
+def describe(value: Any) -> str:
+    """Return what JSON calls the type of a value."""
+    if value is None:
+        return "null"
+    for kinds, word in (((bool,), "true or false"), ((int, float), "a number"), ((str,), "text")):
+        if isinstance(value, kinds):
+            return word
+    return "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "no JSON value"
+
+
+def shorten(value: Any) -> str:
+    """Return the beginning of a value for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
