@@ -27,8 +27,8 @@ def load_config(
 
     Args:
         file: a YAML, JSON or TOML file of ours; None where there is none, or where ``argv`` names it.
-        argv: words such as ``["--lora_r", "8"]``.
-        base: values read already, in place of a file: what a dialect translated. RawValue entries keep their origin.
+        argv: words such as ``["train.yaml", "--lora_r", "8"]``.
+        base: what the file holds, where it was read already, as by a dialect. RawValue entries keep their origin.
         notes: what the user should know about ``base``; kept in ``SFTConfig.notes``.
 
     Raises:
@@ -38,12 +38,7 @@ def load_config(
     if file is not None and words.file is not None:
         words.problems.append(f"two configuration files, {file} and {words.file}. Give one.")
     chosen = file if file is not None else words.file
-    if base is not None and chosen is not None:
-        raise ValueError("load_config takes a file or a base, not both")
-    if base is not None:
-        lower = _as_raw(base)
-    else:
-        lower = _read(chosen, words.problems) if chosen is not None else {}
+    lower = _as_raw(base) if base is not None else _read(chosen, words.problems) if chosen is not None else {}
     return _checked(lower, words.overrides, words.problems, notes)
 
 
