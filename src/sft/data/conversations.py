@@ -82,7 +82,7 @@ def read_conversations(
         )
         read = _read_source(spec, options, found)
         found.conversations += _weigh(read, spec.weight, random.Random(f"{seed}:{number}"))
-    _refuse_bad_rows(found, max_bad_rows)
+    refuse_bad_rows(found.rejected, found.rejected_places, rows=found.num_rows, max_bad_rows=max_bad_rows)
     if not found.conversations:
         raise DataError(_explain_none(specs, found))
     return found
@@ -161,17 +161,24 @@ def _weigh(conversations: list[Conversation], weight: float, chance: random.Rand
     return conversations * whole + [conversations[position] for position in share]
 
 
-def _refuse_bad_rows(found: ConversationSet, max_bad_rows: int) -> None:
-    total = found.rejected.total()
+def refuse_bad_rows(rejected: Counter[str], places: Sequence[str], *, rows: int, max_bad_rows: int) -> None:
+    """Raise when more rows are unusable than the user allows.
+
+    Args:
+        rejected: unusable rows by reason.
+        places: the first of them, for the message.
+        rows: rows read in all.
+    """
+    total = rejected.total()
     if total <= max_bad_rows:
         return
-    shown = "".join(f"\n  {place}" for place in found.rejected_places)
+    shown = "".join(f"\n  {place}" for place in places[:PLACES_KEPT])
     more = f"\n  ... and {total - PLACES_KEPT} more" if total > PLACES_KEPT else ""
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in found.rejected.most_common())
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in rejected.most_common())
     allowed = f"max_bad_rows allows {max_bad_rows}" if max_bad_rows else "none may be (max_bad_rows is 0)"
-    way_on = f" --max_bad_rows {total} would go on without them." if total < found.num_rows else ""
+    way_on = f" --max_bad_rows {total} would go on without them." if total < rows else ""
     raise DataError(
-        f"{total} of {found.num_rows} rows cannot be used, and {allowed}.{shown}{more}\n"
+        f"{total} of {rows} rows cannot be used, and {allowed}.{shown}{more}\n"
         f"By reason: {reasons}.\nMend them, or say with format_type and columns how they are written.{way_on}"
     )
 

@@ -22,17 +22,16 @@ from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
 from sft.data.cache import CacheEntry, cached, hash_code, hash_text
-from sft.data.conversations import ConversationSet, read_conversations
+from sft.data.conversations import ConversationSet, read_conversations, refuse_bad_rows
 from sft.data.lengths import fit_length
 from sft.data.render import Renderer
-from sft.data.report import DataReport, count_reasons, explain_nothing_trained
+from sft.data.report import DataReport, explain_nothing_trained
 from sft.data.sources import SourceSpec, fingerprint_source, parse_sources
 from sft.data.store import ExampleStore, StoreWriter
-from sft.data.types import Conversation, Example
+from sft.data.types import Conversation, Example, Source
 from sft.errors import DataError, RowError
 
 REPORT = "report.json"
-PLACES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -56,20 +55,20 @@ def prepare(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, quiet: boo
     """Read, render and measure the data of a config, or find it prepared already.
 
     Raises:
-        DataError: a source cannot be read, more than ``max_bad_rows`` rows cannot be used, or no token is left to train.
+        DataError: a source cannot be read, too many rows cannot be used, or no token is left to train.
     """
 
     def build(folder: Path) -> None:
         for name, conversations in read_parts(config).items():
             writer, report = make_examples(conversations, config, tokenizer, quiet=quiet)
             if not report.trained_tokens:
-                raise DataError(f"nothing to train in the {name} data: {explain_nothing_trained(report, config.max_length)}")
+                raise DataError(
+                    f"nothing to train in the {name} data: {explain_nothing_trained(report, config.max_length)}"
+                )
             writer.write(folder / name)
             (folder / name / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")
 
-    entry = cached(
-        fingerprints(config, tokenizer), build, cache_dir=config.cache_dir, overwrite=config.overwrite_cache
-    )
+    entry = cached(fingerprints(config, tokenizer), build, cache_dir=config.cache_dir, overwrite=config.overwrite_cache)
     has_eval = (entry.folder / "eval").is_dir()
     return PreparedData(_load(entry, "train"), _load(entry, "eval") if has_eval else None, entry)
 
@@ -107,7 +106,7 @@ def make_examples(
             report.examples += 1
             report.tokens += len(example)
             report.trained_tokens += example.num_trained_tokens
-    refuse_bad_rows(report, config.max_bad_rows)
+    refuse_bad_rows(report.rejected, report.rejected_places, rows=report.rows, max_bad_rows=config.max_bad_rows)
     report.generation_kwargs = dict(renderer.generation_kwargs)
     report.stop_token_ids = sorted(stops.ids)
     return writer, report
@@ -145,33 +144,24 @@ def _fitting_examples(
         yield fitted
 
 
-def refuse_bad_rows(report: DataReport, max_bad_rows: int) -> None:
-    """Raise when more rows are unusable than the user allows."""
-    total = report.rejected.total()
-    if total <= max_bad_rows:
-        return
-    shown = "\n".join(f"  {place}" for place in report.rejected_places[:PLACES_SHOWN])
-    more = f"\n  ... and {total - PLACES_SHOWN} more" if total > PLACES_SHOWN else ""
-    raise DataError(
-        f"{total} of {report.rows} rows cannot be used ({count_reasons(report.rejected)}):\n{shown}{more}\n"
-        f"Mend them, or go on without them: --max_bad_rows {total}"
-    )
-
-
 def hold_out(conversations: ConversationSet, size: float, seed: int) -> tuple[ConversationSet, ConversationSet]:
-    """Take a seeded random part out for evaluation: a share below 1, else a count.
+    """Take a seeded random part of the rows out for evaluation: a share below 1, else a count.
+
+    A row that a weight repeats goes with all its repeats, and is evaluated once.
 
     Raises:
         DataError: nothing would be left to train.
     """
-    total = len(conversations.conversations)
-    count = int(size) if size >= 1 else max(1, round(size * total))
-    if count >= total:
-        raise DataError(f"validation_size {size:g} would hold out {count} of {total} conversations; nothing is left to train")
-    chosen = set(random.Random(seed).sample(range(total), count))
+    places: dict[Source, list[int]] = {}
+    for index, conversation in enumerate(conversations.conversations):
+        places.setdefault(conversation.source, []).append(index)
+    count = int(size) if size >= 1 else max(1, round(size * len(places)))
+    if count >= len(places):
+        raise DataError(f"validation_size {size:g} would hold out {count} of {len(places)} rows; none is left to train")
+    chosen = set(random.Random(seed).sample(list(places), count))
     return (
-        conversations.select([index for index in range(total) if index not in chosen]),
-        conversations.select(sorted(chosen), rejected=False),
+        conversations.select([index for place, all_of in places.items() if place not in chosen for index in all_of]),
+        conversations.select([all_of[0] for place, all_of in places.items() if place in chosen], rejected=False),
     )
 
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from sft.config import SFTConfig
 from sft.data.collate import Collator, TrainingRows
@@ -17,7 +23,7 @@ from sft.errors import ConfigError
 from sft.generation.in_process import generate
 from sft.models.adapters import add_adapter
 from sft.models.load import load_model, resolve_dtype
-from sft.training.callbacks import AnsweredQuestions, MetricsFile, ProgressBar
+from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
 from sft.training.isolation import Isolation, prove_isolation
 from sft.training.plan import Plan
 from sft.training.trainer import WalkTrainer
@@ -94,7 +100,7 @@ def build_trainer(
     eval_rows = None if data.eval is None else TrainingRows(data.eval.examples, plan.eval_packs)
     weighted = data.train.examples.weighted or (data.eval is not None and data.eval.examples.weighted)
     folder = Path(config.output_dir)
-    ours: list[TrainerCallback] = [MetricsFile(folder), ProgressBar()]
+    ours: list[TrainerCallback] = [MetricsFile(folder), Progress()]
     if config.gen_questions_file is not None:
         ours.append(
             AnsweredQuestions(
@@ -113,7 +119,7 @@ def build_trainer(
         collator=Collator(pad_id(tokenizer), packed=plan.train_packs is not None, weighted=weighted),
         callbacks=[*ours, *callbacks],
     )
-    trainer.pop_callback(_printer(trainer))
+    trainer.pop_callback(PrinterCallback)  # our own progress takes its place
     return trainer
 
 
@@ -164,10 +170,3 @@ def make_answerer(
         )
 
     return answer
-
-
-def _printer(trainer: WalkTrainer) -> Any:
-    """transformers' own printing of metric dicts; our bar takes its place."""
-    names = [type(callback).__name__ for callback in trainer.callback_handler.callbacks]
-    wanted = next((name for name in ("PrinterCallback", "ProgressCallback") if name in names), None)
-    return next((one for one in trainer.callback_handler.callbacks if type(one).__name__ == wanted), None)

@@ -15,23 +15,23 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 METRICS = "metrics.jsonl"
 
 
-class ProgressBar(TrainerCallback):  # type: ignore[misc]
-    """One bar for the whole run: steps, loss, tokens per second, time left; evaluations leave a line above it."""
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Steps, loss, tokens per second and time left: one bar on a terminal, a line per logged step anywhere else."""
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._speaks = False
+        self._started = 0.0
+        self._first_step = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.is_world_process_zero:
+        self._speaks = state.is_world_process_zero
+        self._started, self._first_step = time.monotonic(), state.global_step
+        if self._speaks and sys.stderr.isatty():
             self._bar = tqdm(
-                total=state.max_steps,
-                initial=state.global_step,
-                desc="training",
-                unit="step",
-                dynamic_ncols=True,
-                mininterval=0.1 if sys.stderr.isatty() else 10,
+                total=state.max_steps, initial=state.global_step, desc="training", unit="step", dynamic_ncols=True
             )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -46,16 +46,19 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if self._bar is None or logs is None:
+        if not self._speaks or logs is None:
             return
         if "eval_loss" in logs:
-            self._bar.write(
-                f"step {state.global_step:>6}  evaluation loss {logs['eval_loss']:.4f} per trained token "
-                f"({logs['eval_trained_tokens']:,.0f} of them)",
-                file=sys.stderr,
+            self._say(
+                f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f} per trained token "
+                f"({logs['eval_trained_tokens']:,.0f} of them)"
             )
         if "loss" in logs:
-            self._bar.set_postfix_str(f"loss {logs['loss']:.4f}, {logs.get('tokens_per_second', 0):,.0f} tokens/s")
+            figures = f"loss {logs['loss']:.4f}, {logs['tokens_per_second']:,.0f} tokens/s"
+            if self._bar is not None:
+                self._bar.set_postfix_str(figures)
+            else:
+                self._say(f"step {state.global_step}/{state.max_steps}: {figures}, {self._time_left(state)} left")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -63,6 +66,17 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _say(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _time_left(self, state: TrainerState) -> str:
+        done = max(1, state.global_step - self._first_step)
+        seconds = (time.monotonic() - self._started) / done * (state.max_steps - state.global_step)
+        return str(tqdm.format_interval(seconds))
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -20,3 +21,12 @@ def announce(text: str = "") -> None:
     """Print a line for people, once for all processes, beside the output that programs read."""
     if is_main_process():
         print(text, file=sys.stderr, flush=True)
+
+
+def quiet_libraries() -> None:
+    """Keep other libraries' bars and notices out of our output; their errors still show."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -56,7 +56,7 @@ def tiny_gemma2() -> Any:
             num_key_value_heads=1,
             head_dim=16,
             final_logit_softcapping=5.0,
-        )  # fmt: skip
+        )
     ).eval()
 
 

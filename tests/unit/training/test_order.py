@@ -20,7 +20,7 @@ def test_each_epoch_is_a_permutation_of_its_own() -> None:
 def test_the_longest_row_comes_first_in_the_first_epoch_only() -> None:
     order = RowOrder(50, seed=1, shuffle=True, first=33)
     plain = RowOrder(50, seed=1, shuffle=True)
-    assert list(order)[0] == 33
+    assert next(iter(order)) == 33
     assert sorted(order) == list(range(50))
     order.set_epoch(1)
     plain.set_epoch(1)
