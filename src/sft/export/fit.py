@@ -60,6 +60,7 @@ def check_fit(adapter: Adapter, base_config: Any, *, base_model: str, trust_remo
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(base_config, trust_remote_code=trust_remote_code)
     rows = vocabulary_rows(adapter, model)
+    embeddings = {_name_of(model, model.get_input_embeddings()), _name_of(model, model.get_output_embeddings())}
     if rows is not None:
         model.resize_token_embeddings(rows, mean_resizing=False)
     foreign = _foreign_base(adapter, base_model)
@@ -78,7 +79,7 @@ def check_fit(adapter: Adapter, base_config: Any, *, base_model: str, trust_remo
                 f"Layer {layer_of(name)}: the adapter's {name.removeprefix(PREFIX)} has shape {shape}, but the base "
                 f"model {base_model!r} needs {tuple(expected[name].shape)}.{foreign}"
             )
-    _check_names(adapter, adapted, base_model, foreign)
+    _check_names(adapter, adapted, embeddings, base_model, foreign)
     return rows
 
 
@@ -119,7 +120,8 @@ def vocabulary_rows(adapter: Adapter, model: Any) -> int | None:
 
 def layer_of(tensor: str) -> str:
     """The layer an adapter's tensor belongs to: its name without PEFT's parts."""
-    return re.split(r"\.(?:lora_|base_layer|token_adapter|weight$|bias$)", tensor.removeprefix(PREFIX))[0]
+    parts = r"\.(?:lora_|base_layer|token_adapter|modules_to_save|original_module|weight$|bias$)"
+    return re.split(parts, tensor.removeprefix(PREFIX))[0]
 
 
 def _foreign_base(adapter: Adapter, base_model: str) -> str:
@@ -128,24 +130,27 @@ def _foreign_base(adapter: Adapter, base_model: str) -> str:
     return f" The adapter names another base model: {adapter.base_model!r}; give that one with --base_model."
 
 
-def _check_names(adapter: Adapter, adapted: Any, base_model: str, foreign: str) -> None:
-    """Every tensor has its place in the model, and every place its tensor. PEFT would only warn, or say nothing."""
+def _check_names(adapter: Adapter, adapted: Any, embeddings: set[str], base_model: str, foreign: str) -> None:
+    """Every tensor has its place in the model, and every place its tensor. PEFT would only warn, or say nothing.
+
+    Of resized embeddings PEFT saves copies that it does not load again.
+    """
     tensors = {name: torch.empty(shape, device="meta") for name, shape in adapter.shapes.items()}
     try:
         outcome = set_peft_model_state_dict(adapted, tensors, low_cpu_mem_usage=True, ignore_mismatched_sizes=True)
     except KeyError as error:
         lacking, surplus = [str(error.args[0])], []
     else:
-        own = dict(adapted.base_model.model.named_parameters())
         lacking = [name for name in outcome.missing_keys if "lora_" in name or ".modules_to_save." in name]
-        surplus = [name for name in outcome.unexpected_keys if name.removeprefix(PREFIX) not in own]
-    for names, what in ((surplus, "has weights for {layer}, which the base model {base!r} does not have"),
-                        (lacking, "has no weights for {layer}, which the base model {base!r} needs")):  # fmt: skip
+        surplus = [name for name in outcome.unexpected_keys if layer_of(name) not in embeddings]
+    for names, has, needs in ((surplus, "weights", "does not have"), (lacking, "no weights", "needs")):
         if names:
             layers = sorted({layer_of(name) for name in names})
-            said = what.format(layer=layers[0], base=base_model)
             more = f" (and {len(layers) - 1} more layers)" if len(layers) > 1 else ""
-            raise ExportError(f"The adapter {adapter.name!r} {said}{more}.{foreign}")
+            raise ExportError(
+                f"The adapter {adapter.name!r} has {has} for {layers[0]}{more}, which the base model {base_model!r} "
+                f"{needs}.{foreign}"
+            )
 
 
 def _whole_modules(adapter: Adapter, layer: str) -> set[str]:

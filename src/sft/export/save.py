@@ -104,9 +104,10 @@ def _save_adapter(
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Leave out PEFT's advice on tied embeddings, which the callers act upon."""
+    """Leave out PEFT's advice on tied embeddings, which the callers act upon, and its use of a deprecated name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\..*")
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield
 
 
