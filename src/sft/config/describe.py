@@ -72,6 +72,7 @@ def _default_text(entry: Entry) -> str:
 
 def _meaning(entry: Entry) -> str:
     bounds = bounds_text(entry.option)
+    bounds = bounds.removeprefix("of ")
     return f"{entry.option.help} ({bounds[:1].upper()}{bounds[1:]}.)" if bounds else entry.option.help
 
 
