@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sft.config.catalog import OPTIONS
-from sft.config.values import TRUE_WORDS, RawValue
-from sft.dialects.translation import Draft, Translation, nearest, our_names
+from sft.config.values import TRUE_WORDS, RawValue, shown
+from sft.dialects.translation import Draft, Translation
 
 NAME = "accelerate_yaml"
 SECTIONS = ("model", "dataset", "training")
@@ -68,13 +67,12 @@ def translate(values: Values, overrides: Values) -> Translation:
     sections = {name: _section(draft, name, values.get(name)) for name in SECTIONS}
     for key, raw in values.items():
         if key not in SECTIONS:
-            hint = nearest(key, SECTIONS)
-            draft.refuse(key, f"there is no such section{hint}; sections are {', '.join(SECTIONS)}", raw.origin)
+            draft.refuse(key, f"there is no such section. Sections are {', '.join(SECTIONS)}", raw.origin)
     uses_lora = _is_true(overrides.get("use_lora") or sections["model"].get("model.use_lora"))
     _translate_model(draft, sections["model"], uses_lora=uses_lora)
     _translate_dataset(draft, sections["dataset"])
     for key, raw in sections["training"].items():
-        draft.take(key, raw, TRAINING, our_names())
+        draft.take(key, raw, TRAINING)
     _require(draft, "model.path", "model_name_or_path")
     _require(draft, "dataset.name", "data_path")
     _apply_defaults(draft, uses_lora=uses_lora)
@@ -86,7 +84,7 @@ def _translate_model(draft: Draft, model: Values, *, uses_lora: bool) -> None:
         if key == "model.lora_config":
             _translate_lora(draft, _section(draft, key, raw), uses_lora=uses_lora)
         else:
-            draft.take(key, raw, MODEL, OPTIONS)
+            draft.take(key, raw, MODEL)
 
 
 def _translate_lora(draft: Draft, lora: Values, *, uses_lora: bool) -> None:
@@ -99,7 +97,7 @@ def _translate_lora(draft: Draft, lora: Values, *, uses_lora: bool) -> None:
         elif name in LORA and not uses_lora:
             draft.ignore(key, raw, "use_lora is false: every weight is trained")
         else:
-            draft.take(key, raw, LORA, OPTIONS)
+            draft.take(key, raw, LORA)
 
 
 def _translate_dataset(draft: Draft, dataset: Values) -> None:
@@ -112,11 +110,11 @@ def _translate_dataset(draft: Draft, dataset: Values) -> None:
         elif name == "name" and subset is not None and subset.value:
             draft.give(key, replace(raw, value=f"{raw.value}:{subset.value}"), "data_path")
         elif name == "subset":
-            draft.join(key, raw, "data_path", "written after the name: name:subset")
+            draft.join(key, raw, "data_path")
         elif name in COLUMNS:
             _translate_column(draft, key, raw, given)
         else:
-            draft.take(key, raw, DATASET, OPTIONS)
+            draft.take(key, raw, DATASET)
 
 
 def _translate_column(draft: Draft, key: str, raw: RawValue, given: Values) -> None:
@@ -135,13 +133,13 @@ def _require(draft: Draft, key: str, target: str) -> None:
 
 def _apply_defaults(draft: Draft, *, uses_lora: bool) -> None:
     for target, value in DEFAULTS.items():
-        draft.default(target, value, "as default_train_config.yaml has it")
+        draft.default(target, value, f"{shown(value)}, as in default_train_config.yaml")
     if "columns" in draft.values:
         draft.default("format_type", "custom", "the columns are named")
-    draft.default("overlong", "drop", "an answer cut in the middle would teach where not to stop; cut_end cuts")
+    draft.default("overlong", "drop", "rows longer than max_seq_length are left out; half an answer teaches no end")
     if uses_lora:
         for target, value in LORA_DEFAULTS.items():
-            draft.default(target, value, "as default_train_config.yaml has it")
+            draft.default(target, value, f"{shown(value)}, as in default_train_config.yaml")
         draft.default("model_dir", "lora_weights", "the adapter lies in output_dir/lora_weights")
         draft.default("merged_dir", ".", "the merged model lies in output_dir itself")
     else:

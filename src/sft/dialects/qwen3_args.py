@@ -10,7 +10,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
-from sft.dialects.translation import Draft, Translation, our_names
+from sft.dialects.translation import Draft, Translation
 
 NAME = "qwen3_args"
 
@@ -33,7 +33,7 @@ def translate(values: Values, overrides: Values) -> Translation:
         elif key == "report_to":
             _translate_trackers(draft, raw)
         else:
-            draft.take(key, raw, INVERTED, our_names())
+            draft.take(key, raw, INVERTED)
     _apply_defaults(draft)
     return draft.finish()
 

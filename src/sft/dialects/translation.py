@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sft.config.catalog import OPTIONS
 from sft.config.renamed import RENAMED
+from sft.config.suggestions import nearest, suggest
 from sft.config.training_arguments import installed_fields
 from sft.config.values import RawValue
 from sft.errors import ConfigError
@@ -32,7 +32,14 @@ class Note:
     """Empty where the meaning is the same and nothing need be said."""
 
     origin: str = ""
-    """Where the key was written, such as ``train.yaml:12``; empty for a default."""
+    """Where the key was written, such as ``train.yaml:12`` or ``--no_eval``; empty for a default."""
+
+    @property
+    def place(self) -> str:
+        """'training.epochs (train.yaml:12)' or '--no_eval', for messages."""
+        if self.origin.startswith("--"):
+            return self.origin
+        return f"{self.key} ({self.origin})" if self.origin else self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,7 @@ class Translation:
 
     def problems(self) -> list[str]:
         """One message for each refused key."""
-        return [
-            f"{note.origin or self.dialect}: {note.key}: {note.reason}"
-            for note in self.notes
-            if note.status == "refused"
-        ]
+        return [f"{note.place}: {note.reason}" for note in self.notes if note.status == "refused"]
 
     def accepted(self) -> dict[str, RawValue]:
         """The values.
@@ -74,16 +77,17 @@ class Draft:
     values: dict[str, RawValue] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
-    def take(self, key: str, raw: RawValue, names: Mapping[str, str], also: Iterable[str] = ()) -> None:
-        """Settle a key by table: ``names`` maps foreign names to ours; names in ``also`` are ours already."""
+    def take(self, key: str, raw: RawValue, names: Mapping[str, str]) -> None:
+        """Settle a key by table: ``names`` maps foreign names to ours; names of ours are understood too."""
         name = key.rpartition(".")[2]
         if name in names:
             self.give(key, raw, names[name])
-        elif name in also:
+        elif name in OPTIONS or name in RENAMED or name in installed_fields():
             self.give(key, raw, name)
         else:
-            hint = nearest(name, [*names, *also])
-            self.refuse(key, f"there is no such key{hint}; correct it or take it out", raw.origin)
+            near = nearest(name, names)
+            hint = f"Did you mean {near}?" if near else suggest(name)
+            self.refuse(key, f"there is no such key. {hint}", raw.origin)
 
     def give(self, key: str, raw: RawValue, target: str, reason: str = "") -> None:
         """The key's value is that of our option ``target``."""
@@ -117,14 +121,3 @@ class Draft:
 
     def finish(self) -> Translation:
         return Translation(self.dialect, self.values, self.notes)
-
-
-def our_names() -> list[str]:
-    """Options of ours, older names that SFTConfig understands, and fields that pass through to the Trainer."""
-    return [*OPTIONS, *RENAMED, *installed_fields()]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name, ``; did you mean 'epochs'?``, or nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{matches[0]}'?" if matches else ""

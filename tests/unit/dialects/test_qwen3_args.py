@@ -97,8 +97,9 @@ def test_options_of_ours_work_too() -> None:
 def test_unknown_flags_are_refused_with_the_nearest_name() -> None:
     problems = read("--data_path", "d", "--no_chat_templat", "--lorar", "8").problems()
     assert len(problems) == 2
-    assert "'no_chat_template'" in problems[0]
-    assert "'lora_r'" in problems[1]
+    assert problems[0].startswith("--no_chat_templat: ")
+    assert "Did you mean no_chat_template?" in problems[0]
+    assert "Did you mean lora_r?" in problems[1]
 
 
 def test_best_checkpoint_is_kept_where_there_is_evaluation() -> None:
