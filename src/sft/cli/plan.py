@@ -6,6 +6,7 @@ import argparse
 import json
 
 from sft.cli.options import add_config_arguments, config_from
+from sft.config import require_data
 
 HELP = "prepare the data and say what training would do, without training"
 
@@ -19,13 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, render, count, pack; print the plan."""
     config = config_from(args)
-    from sft.config import require_data
+    require_data(config)
     from sft.data.prepare import prepare
     from sft.models.tokenizer import load_tokenizer_for
     from sft.training.launch import world_size
     from sft.training.plan import describe_plan, make_plan
 
-    require_data(config)
     data = prepare(config, load_tokenizer_for(config), quiet=args.json)
     plan = make_plan(config, data, world_size=world_size())
     if args.json:

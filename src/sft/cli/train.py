@@ -6,6 +6,7 @@ import argparse
 import json
 
 from sft.cli.options import add_config_arguments, config_from
+from sft.config import require_data
 
 HELP = "train a model on your data, save it, and record what was done"
 
@@ -19,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and say where the result is."""
     config = config_from(args)
+    require_data(config)
     from sft.training.launch import is_main_process
     from sft.training.run import run_training
 

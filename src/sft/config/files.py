@@ -11,7 +11,7 @@ from sft.errors import ConfigError
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 DATA_SUFFIXES = (".jsonl", ".csv", ".parquet", ".gz", ".zst")
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 1024 * 1024
 
 
 def read_file(path: str | Path) -> dict[str, RawValue]:

@@ -119,15 +119,15 @@ def _share(value: Any) -> Any:
     try:
         ratio = float(value)
     except (TypeError, ValueError):
-        raise Refusal("must be a share of all steps, such as 0.03") from None
+        raise Refusal("must be a share of all steps, such as 0.03.") from None
     if not 0 <= ratio < 1:
-        raise Refusal("must be a share of all steps from 0 to below 1; for a number of steps use warmup_steps")
+        raise Refusal("must be a share of all steps from 0 to below 1; for a number of steps use warmup_steps.")
     return value
 
 
 def _adafactor(value: Any) -> Any:
     if _flag(value) is None:
-        raise Refusal("must be true or false; today's way is optim: adafactor")
+        raise Refusal("must be true or false; today's way is optim: adafactor.")
     return "adafactor" if _flag(value) else DROPPED
 
 

@@ -178,8 +178,9 @@ def _with_home(value: Any) -> Any:
 
 
 def _place(name: str, raw: RawValue) -> str:
-    """'lora_r = 'eight' (train.yaml:3)'."""
-    return f"{name} = {shown(raw.value)}{_from(raw)}"
+    """'lora_r = 'eight' (train.yaml:3)'; from the command line, the words as they were typed."""
+    value = str(raw.value) if raw.from_command_line and isinstance(raw.value, str) else shown(raw.value)
+    return f"{name} = {value or shown('')}{_from(raw)}"
 
 
 def _from(raw: RawValue) -> str:

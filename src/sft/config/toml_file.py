@@ -28,9 +28,9 @@ def parse_toml(text: str, path: str) -> dict[str, RawValue]:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        place = f":{line[1]}" if line else ""
-        raise ConfigError(f"{path}{place}: not usable as TOML: {error}.") from None
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else max(1, len(text.splitlines()))  # the rest are faults at the end
+        raise ConfigError(f"{path}:{line}: not usable as TOML: {error}.") from None
     except RecursionError:
         raise ConfigError(f"{path}: arrays or tables are nested too deeply to be a configuration.") from None
     lines = dict(_lines(text))

@@ -7,7 +7,7 @@ boolean takes them as one, and eval_strategy: no stays what it says); 1:30 and 2
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -15,7 +15,7 @@ import yaml
 from sft.config.values import RawValue
 from sft.errors import ConfigError
 
-MAX_ALIASES = 32
+MAX_ALIASES = 16
 """Enough for a person; too few for a document that unfolds into gigabytes."""
 
 CORE_SCHEMA: tuple[tuple[str, str, str], ...] = (
@@ -66,7 +66,8 @@ class _StrictLoader(yaml.SafeLoader):
             if self.num_aliases > MAX_ALIASES:
                 raise _fault(f"more than {MAX_ALIASES} aliases", event)
         elif getattr(event, "tag", None) is not None:
-            raise _fault(f"the tag {event.tag} is not allowed; values are plain data", event)
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _fault(f"the tag {tag} is not allowed; values are plain data", event)
         return super().compose_node(parent, index)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
@@ -142,8 +143,15 @@ def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
+CLEARER: Mapping[str, str] = {
+    "found unconstructable recursive node": "an alias that contains itself",
+    "but found another document": "a second document begins here; keep one",
+    "found character '\\t' that cannot start any token": "a tab; YAML is indented with spaces, not tabs",
+}
+"""PyYAML's words for faults whose cause they do not name."""
+
+
 def _marked(error: yaml.MarkedYAMLError, path: str) -> str:
     mark = error.problem_mark or error.context_mark
     problem = " ".join((error.problem or error.context or "not readable").split())
-    hint = ". YAML is indented with spaces, not tabs" if "'\\t'" in problem else ""
-    return f"{path}:{mark.line + 1 if mark else 1}: not usable as YAML: {problem}{hint}."
+    return f"{path}:{mark.line + 1 if mark else 1}: not usable as YAML: {CLEARER.get(problem, problem)}."
