@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from sft.config import RawValue, SFTConfig, load_config, read_file
+from sft.config import SFTConfig, load_config, read_file
 from sft.config.argv import take_apart
 from sft.config.renamed import apply_renames
-from sft.dialects import Note, Translation, recognise, translate
+from sft.dialects import DIALECTS, Note, Translation, recognise, translate
 from sft.errors import ConfigError
 
 
@@ -16,6 +16,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Let a verb take a configuration: the words that are no flags of its own become ``args.config_words``."""
     parser.usage = f"{parser.prog} [FILE] [--key value ...]"
     parser.set_defaults(config_words=[])
+    parser.add_argument(
+        "--dialect",
+        choices=list(DIALECTS),
+        metavar="NAME",
+        help=f"whose words FILE, or without one the command line, is written in: {', '.join(DIALECTS)}; unset: found "
+        "out from FILE",
+    )
 
 
 def config_from(args: argparse.Namespace) -> SFTConfig:
@@ -24,28 +31,35 @@ def config_from(args: argparse.Namespace) -> SFTConfig:
     Raises:
         ConfigError: every problem of the file and the words, in one message.
     """
-    return config_from_words(args.config_words)
+    return config_from_words(args.config_words, args.dialect)
 
 
-def config_from_words(words: Sequence[str]) -> SFTConfig:
-    """``[FILE] [--key value ...]`` as a configuration."""
+def config_from_words(words: Sequence[str], dialect: str | None = None) -> SFTConfig:
+    """``[FILE] [--key value ...]`` as a configuration; in the words of ``dialect``, or of the one the file shows."""
+    translation, rest = read_translation(words, dialect)
+    return load_config(None, rest) if translation is None else load_translated(translation, rest)
+
+
+def read_translation(words: Sequence[str], dialect: str | None = None) -> tuple[Translation | None, Sequence[str]]:
+    """What of the words is foreign, translated, and the words that come over it; None where all of them are ours."""
     parsed = take_apart(words)
-    if parsed.file is None or parsed.problems:
-        return load_config(None, words)
+    if parsed.problems or (parsed.file is None and dialect is None):
+        return None, words
+    if parsed.file is None:
+        return translate(parsed.overrides, str(dialect)), []
     values = read_file(parsed.file)
-    dialect = recognise(values)
+    dialect = dialect or recognise(values)
     if dialect is None:
-        return load_config(None, words, base=values)
-    translation = translate(values, dialect, apply_renames(parsed.overrides).values)
-    return _load_translated(translation, words, [f"{parsed.file} is read as {dialect}; `sft translate` explains it"])
+        return None, words
+    return translate(values, dialect, apply_renames(parsed.overrides).values), words
 
 
-def _load_translated(translation: Translation, words: Sequence[str], notes: list[str]) -> SFTConfig:
-    """Refused keys are reported together with what is wrong with the rest."""
-    told = [*notes, *filter(None, map(_spoken, translation.notes))]
-    base: Mapping[str, RawValue] = translation.values
+def load_translated(translation: Translation, words: Sequence[str]) -> SFTConfig:
+    """A translation as a configuration. Refused keys are reported together with what is wrong with the rest."""
+    opening = f"read as {translation.dialect}; `sft translate` explains every key"
+    told = [opening, *filter(None, map(_spoken, translation.notes))]
     try:
-        config = load_config(None, words, base=base, notes=told)
+        config = load_config(None, words, base=translation.values, notes=told)
     except ConfigError as error:
         raise ConfigError([*translation.problems(), *error.problems]) from None
     translation.accepted()
@@ -54,9 +68,8 @@ def _load_translated(translation: Translation, words: Sequence[str], notes: list
 
 def _spoken(note: Note) -> str:
     """A line for what the user might not expect; empty for keys that mean what they say."""
-    place = f"{note.key} ({note.origin})" if note.origin else note.key
     if note.status == "ignored":
-        return f"{place} is not used: {note.reason}"
+        return f"{note.place} is not used: {note.reason}"
     if note.status in ("renamed", "defaulted", "kept") and note.reason:
-        return f"{place}: {note.reason}"
+        return f"{note.place}: {note.reason}"
     return ""

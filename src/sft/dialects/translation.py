@@ -82,8 +82,10 @@ class Draft:
         name = key.rpartition(".")[2]
         if name in names:
             self.give(key, raw, names[name])
-        elif name in OPTIONS or name in RENAMED or name in installed_fields():
+        elif name in OPTIONS or name in installed_fields():
             self.give(key, raw, name)
+        elif name in RENAMED:
+            self._take_old(key, raw, name)
         else:
             near = nearest(name, names)
             hint = f"Did you mean {near}?" if near else suggest(name)
@@ -94,9 +96,7 @@ class Draft:
         if target in self.values:
             self.refuse(key, f"sets {target}, which {self.values[target].origin} sets already; keep one", raw.origin)
             return
-        self.values[target] = (
-            raw if raw.from_command_line or key == target else replace(raw, origin=f"{raw.origin} ({key})")
-        )
+        self.values[target] = self._named(key, raw, target)
         self.join(key, raw, target, reason)
 
     def join(self, key: str, raw: RawValue, target: str, reason: str = "") -> None:
@@ -118,6 +118,21 @@ class Draft:
         if target not in given:
             self.values[target] = RawValue(value, f"default of {self.dialect}")
             self.notes.append(Note(target, "defaulted", target, reason))
+
+    def _take_old(self, key: str, raw: RawValue, name: str) -> None:
+        """A name of older transformers: SFTConfig knows how its value is written now."""
+        self.values[name] = self._named(key, raw, name)
+        rename = RENAMED[name]
+        if rename.new is None:
+            self.ignore(key, raw, rename.note)
+        else:
+            self.notes.append(Note(key, "renamed", rename.new, "", raw.origin))
+
+    def _named(self, key: str, raw: RawValue, target: str) -> RawValue:
+        """The value with its foreign key beside its line, where the two names differ."""
+        if raw.from_command_line or key == target:
+            return raw
+        return replace(raw, origin=f"{raw.origin} ({key})")
 
     def finish(self) -> Translation:
         return Translation(self.dialect, self.values, self.notes)
