@@ -108,7 +108,8 @@ def _refuse_preferences(row: Row, columns: Mapping[str, str]) -> None:
     if "response" in columns or "messages" in columns:
         return
     if "chosen" in row.values and "rejected" in row.values:
-        key = {list: "messages", str: "response"}.get(type(row.values["chosen"]))
+        chosen = row.values["chosen"]
+        key = "messages" if isinstance(chosen, list) else "response" if isinstance(chosen, str) else None
         hint = f", or train on the chosen ones with columns: {{{key}: chosen}}" if key else ""
         raise DataError(
             f"{row.source}: the rows have chosen and rejected, so they are preference pairs for DPO, and half of their "
