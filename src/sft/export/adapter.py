@@ -41,6 +41,11 @@ class Adapter:
         return self.config.base_model_name_or_path or None
 
     @property
+    def base_revision(self) -> str | None:
+        """The revision of the base model that the adapter was trained on, where it names one."""
+        return getattr(self.config, "revision", None) or None
+
+    @property
     def has_tokenizer(self) -> bool:
         """Whether a tokenizer was saved with the adapter."""
         return any((self.path / name).is_file() for name in TOKENIZER_FILES)

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sft.errors import ExportError, ModelError
 from sft.export.adapter import Adapter, Shape, names_other_base
 from sft.export.save import quiet_peft
+from sft.models.load import explain_load_failure
 
 PREFIX = "base_model.model."
 """What PEFT writes before the name of each layer."""
@@ -24,28 +25,31 @@ WHOLE_ROWS = (".weight", ".base_layer.weight", ".token_adapter.base_layer.weight
 """How the name of an embedding saved whole goes on after its layer."""
 
 
-def read_base_config(base_model: str, *, trust_remote_code: bool) -> Any:
+def read_base_config(base_model: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """The base model's config.
 
     Raises:
         ModelError: there is no model there.
-        ExportError: its weights are quantised.
     """
     try:
-        config = AutoConfig.from_pretrained(base_model, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(base_model, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"Cannot find the base model {base_model!r}: {reason} Give its folder or hub name with --base_model."
-        ) from error
-    quantization = getattr(config, "quantization_config", None)
+        raise ModelError(explain_load_failure("base model", base_model, error)) from error
+
+
+def refuse_quantised(base_config: Any, base_model: str) -> None:
+    """Refuse to merge into weights that are held in few bits.
+
+    Raises:
+        ExportError: the base model is quantised.
+    """
+    quantization = getattr(base_config, "quantization_config", None)
     if quantization is not None:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
         raise ExportError(
             f"The base model {base_model!r} is quantised ({method}). Merging would round the adapter away with the "
             "weights, so the result would differ from what was trained. Give the unquantised model as --base_model."
         )
-    return config
 
 
 def check_fit(adapter: Adapter, base_config: Any, *, base_model: str, trust_remote_code: bool) -> int | None:

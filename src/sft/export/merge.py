@@ -16,18 +16,16 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoTokenizer, GenerationConfig
 
 from sft.errors import ExportError
+from sft.export.adapted import check_vocabulary, generation_config_of, load_adapted, load_tokenizer_of
 from sft.export.adapter import CONFIG_NAME, Adapter, names_other_base, read_adapter
 from sft.export.card import CARD_NAME, render_merged_card, write_card
-from sft.export.fit import check_fit, read_base_config
+from sft.export.fit import check_fit, read_base_config, refuse_quantised
 from sft.export.folders import written_whole
-from sft.export.generation_config import generation_config_for
 from sft.export.prompts import BUILT_IN_PROMPTS
 from sft.export.save import is_tied, quiet_peft, save_tokenizer, set_tied
 from sft.export.verify import Agreement, allowed_difference, compare_logits, compute_logits, encode_prompts
-from sft.generation.stop_tokens import as_token_ids
 from sft.models.load import DTYPES, load_model
 
 
@@ -67,6 +65,7 @@ def merge_adapter(
     adapter_path: str | Path,
     output_path: str | Path,
     dtype: str | None = None,
+    base_revision: str | None = None,
     trust_remote_code: bool = False,
     prompts: Sequence[str] | None = None,
     max_difference: float | None = None,
@@ -79,6 +78,7 @@ def merge_adapter(
         adapter_path: folder (or hub name) of the adapter.
         output_path: folder of the merged model; new or empty.
         dtype: precision of the written weights (float32, bfloat16, float16). None: the base model's.
+        base_revision: branch, tag or commit of the base model on the hub. None: the one the adapter names, if any.
         trust_remote_code: run Python code that the base model brings along.
         prompts: user messages on which both are compared, rendered with the chat template. None: a built-in set.
         max_difference: largest logit difference allowed. None: 1e-4 for float32 (or 1e-5 of the largest logit, where
@@ -95,12 +95,17 @@ def merge_adapter(
     if base_model is None:
         raise ExportError(f"The adapter {adapter.name!r} names no base model. Name it with --base_model.")
     output = check_output(Path(output_path), adapter, base_model, keep_others=keep_others)
-    base_config = read_base_config(base_model, trust_remote_code=trust_remote_code)
+    source: dict[str, Any] = {
+        "revision": base_revision or adapter.base_revision,
+        "trust_remote_code": trust_remote_code,
+    }
+    base_config = read_base_config(base_model, **source)
+    refuse_quantised(base_config, base_model)
     saved_dtype = choose_dtype(dtype, base_config)
     rows = check_fit(adapter, base_config, base_model=base_model, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer_of(adapter, base_model, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer_of(adapter, base_model, **source)
 
-    model = load_adapted(adapter, base_model, rows=rows, trust_remote_code=trust_remote_code)
+    model = load_adapted(adapter, base_model, rows=rows, **source)
     check_vocabulary(adapter, tokenizer, model)
     encoded = encode_prompts(tokenizer, prompts or BUILT_IN_PROMPTS)
     reference = compute_logits(model, encoded)
@@ -108,7 +113,7 @@ def merge_adapter(
     if saved_dtype != torch.float32:
         check_agreement(reference, compute_logits(model, encoded), torch.float32, max_difference=None)
         cast_weights(model, saved_dtype)
-    model.generation_config = merged_generation_config(model, adapter, tokenizer)
+    model.generation_config = generation_config_of(model, adapter, tokenizer)
     tied = is_tied(model)
 
     with written_whole(output, keep_others=keep_others) as partial:
@@ -167,41 +172,6 @@ def choose_dtype(dtype: str | None, base_config: Any) -> torch.dtype:
     return DTYPES.get(own, torch.float32)
 
 
-def load_tokenizer_of(adapter: Adapter, base_model: str, *, trust_remote_code: bool) -> Any:
-    """The tokenizer and chat template saved with the adapter, else the base model's."""
-    source = str(adapter.path) if adapter.has_tokenizer else base_model
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ExportError(f"Cannot load the tokenizer from {source!r}: {reason}") from error
-    template = adapter.path / "chat_template.jinja"
-    if not adapter.has_tokenizer and template.is_file():
-        tokenizer.chat_template = template.read_text(encoding="utf-8")
-    return tokenizer
-
-
-def load_adapted(adapter: Adapter, base_model: str, *, rows: int | None, trust_remote_code: bool) -> PeftModel:
-    """Base model with the adapter on it, float32, on the CPU; the embedding resized to ``rows`` where given."""
-    model = load_model(base_model, dtype=torch.float32, trust_remote_code=trust_remote_code)
-    if rows is not None:
-        model.resize_token_embeddings(rows, mean_resizing=False)
-    with quiet_peft():
-        adapted = PeftModel.from_pretrained(model, str(adapter.path))
-    return adapted.float().eval()
-
-
-def check_vocabulary(adapter: Adapter, tokenizer: Any, model: Any) -> None:
-    """The tokenizer saved with an adapter names no token that the model has no row for."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    if adapter.has_tokenizer and len(tokenizer) > rows:
-        raise ExportError(
-            f"The tokenizer of the adapter {adapter.name!r} has {len(tokenizer)} tokens, but base model and adapter "
-            f"together have {rows} embedding rows: the rows of the added tokens were not saved with the adapter. Save "
-            "them (modules_to_save), or give as base model the resized model that was trained."
-        )
-
-
 def merge_weights(model: PeftModel) -> Any:
     """Add the adapter's part to the weights and take the adapter off.
 
@@ -246,14 +216,6 @@ def cast_weights(model: Any, dtype: torch.dtype) -> None:
     for name, parameter in model.named_parameters():
         if not any(part in kept for part in name.split(".")):
             parameter.data = parameter.data.to(dtype)
-
-
-def merged_generation_config(model: Any, adapter: Adapter, tokenizer: Any) -> Any:
-    """The adapter's generation config, which names the trained stop tokens, beside the base model's own stops."""
-    stops = as_token_ids(getattr(model.generation_config, "eos_token_id", None))
-    if (adapter.path / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(str(adapter.path))
-    return generation_config_for(model, tokenizer, stops)
 
 
 def check_agreement(

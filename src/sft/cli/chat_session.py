@@ -1,0 +1,144 @@
+"""A conversation with a model: its history, written with the model's own chat template and continued by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from sft.data.chat_template import ChatTemplate
+from sft.data.control import ControlTokens, Shield
+from sft.data.encode import Encoder
+from sft.data.templates import read_template, template_names
+from sft.errors import ModelError, TemplateError
+from sft.export.adapted import generation_config_of, load_adapted, load_tokenizer_of
+from sft.export.adapter import Adapter, is_adapter, read_adapter
+from sft.export.fit import check_fit, read_base_config
+from sft.generation import Completion, Sampling
+from sft.generation.streaming import stream
+from sft.models.load import explain_load_failure, load_model
+
+
+@dataclass
+class ChatSession:
+    """Questions and answers in turn. What the user writes is content: a ``<|im_end|>`` in it controls nothing."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    sampling: Sampling
+    system: str | None = None
+    history: list[dict[str, str]] = field(default_factory=list)
+
+    def ask(self, question: str, on_text: Callable[[str], None]) -> Completion:
+        """Answer a question in the light of those before, handing over each piece of text as it comes.
+
+        An answer that is interrupted stays in the history as far as it came; a question that cannot be asked does not.
+        """
+        turns = [*self.history, {"role": "user", "content": question}]
+        prompt = self.prompt_ids(turns)
+        said: list[str] = []
+
+        def hear(piece: str) -> None:
+            said.append(piece)
+            on_text(piece)
+
+        sampling = replace(self.sampling, seed=self.sampling.seed + len(self.history))
+        try:
+            completion = stream(self.model, self.tokenizer, prompt, sampling, on_text=hear)
+        except KeyboardInterrupt:
+            if said:
+                self.history = [*turns, {"role": "assistant", "content": "".join(said)}]
+            raise
+        self.history = [*turns, {"role": "assistant", "content": completion.text}]
+        return completion
+
+    def reset(self) -> None:
+        """Forget everything but the system message."""
+        self.history = []
+
+    def prompt_ids(self, turns: Sequence[dict[str, str]]) -> list[int]:
+        """Token ids of the conversation and the head of the next answer, as training rendered them."""
+        opening = [{"role": "system", "content": self.system}] if self.system is not None else []
+        control = ControlTokens.of(self.tokenizer)
+        messages = [*opening, *turns]
+        shield = Shield.over(control, messages)
+        try:
+            text = ChatTemplate(self.tokenizer).write(shield.cover(control, messages), generation_prompt=True)
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"The model's chat template refuses this conversation: {error}") from error
+        written = shield.uncover(text)
+        return Encoder(self.tokenizer, control).encode(written.text, owned=written.owned).ids
+
+
+def load_for_chat(
+    model: str,
+    *,
+    adapter: str | None = None,
+    dtype: str = "auto",
+    chat_template: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A model and its tokenizer, ready to answer, on the GPU where there is one.
+
+    Args:
+        model: folder or hub name of a model, or folder of an adapter.
+        adapter: folder or hub name of an adapter for ``model``.
+        dtype: precision of the weights; auto: as saved.
+        chat_template: in place of the model's own; a shipped name, a file or text.
+        trust_remote_code: run Python code that the model brings along.
+
+    Raises:
+        UserError: one of them cannot be loaded, they do not fit, or there is no chat template.
+    """
+    if adapter is not None or is_adapter(model):
+        found = read_adapter(adapter or model)
+        base = model if adapter is not None else found.base_model
+        if base is None:
+            raise ModelError(f"The adapter {model!r} names no base model. Give both: --model BASE --adapter {model}")
+        loaded, tokenizer = _load_pair(found, base, dtype, trust_remote_code)
+    else:
+        _check_folder(model)
+        loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code).eval()
+        tokenizer = _load_tokenizer(model, trust_remote_code)
+    if chat_template is not None:
+        tokenizer.chat_template = read_template(chat_template)
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"{adapter or model!r} has no chat template, so it is not known how it expects to be asked. Choose one "
+            f"with --chat_template: {', '.join(template_names())}, or a .jinja file."
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return loaded.to(device), tokenizer
+
+
+def _load_pair(found: Adapter, base: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
+    source: dict[str, Any] = {"revision": found.base_revision, "trust_remote_code": trust_remote_code}
+    rows = check_fit(found, read_base_config(base, **source), base_model=base, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer_of(found, base, **source)
+    model = load_adapted(found, base, rows=rows, dtype=dtype, **source)
+    config = generation_config_of(model.get_base_model(), found, tokenizer)
+    model.generation_config = model.get_base_model().generation_config = config
+    return model, tokenizer
+
+
+def _load_tokenizer(model: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(explain_load_failure("tokenizer", model, error)) from error
+
+
+def _check_folder(model: str) -> None:
+    """Say which folder inside was meant, when a run folder is named instead of the model in it."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return
+    inside = [found.parent for name in ("config.json", "adapter_config.json") for found in folder.glob(f"*/{name}")]
+    if inside:
+        names = ", ".join(sorted(str(Path(model) / found.name) for found in inside))
+        raise ModelError(f"{model!r} is no model folder, but it holds some. Name one: {names}")

@@ -1,0 +1,84 @@
+"""`sft merge --base_model M --adapter_path A --output_path O`: an adapter becomes part of its base model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from sft.errors import ConfigError
+
+HELP = "merge an adapter into its base model, and compare the two"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of this verb."""
+    parser.add_argument("--adapter_path", required=True, metavar="A", help="folder (or hub name) of the adapter")
+    parser.add_argument("--output_path", required=True, metavar="O", help="folder of the merged model; new or empty")
+    parser.add_argument(
+        "--base_model", metavar="M", help="folder or hub name of the base model; unset: the one the adapter names"
+    )
+    parser.add_argument("--base_revision", help="branch, tag or commit of the base model on the hub")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="precision of the written weights; unset: the base model's own",
+    )
+    parser.add_argument(
+        "--max_difference",
+        type=float,
+        help="largest logit difference to the adapter that is accepted; unset: 1e-4 (or 1e-5 of the largest logit, "
+        "where that is more) in float32, 5%% of the largest logit in bfloat16, 1%% in float16",
+    )
+    parser.add_argument(
+        "--trust_remote_code", action="store_true", help="run Python code that the base model brings along"
+    )
+    parser.add_argument("--push_to_hub", action="store_true", help="upload the merged model when the check has passed")
+    parser.add_argument("--hub_model_id", metavar="OWNER/NAME", help="where to upload it")
+    parser.add_argument("--hub_private", action="store_true", help="create the repository as a private one")
+    parser.add_argument("--json", action="store_true", help="print the result as one object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge, say how far the result is from the adapter, and upload it if asked."""
+    if args.push_to_hub and not args.hub_model_id:
+        raise ConfigError("--push_to_hub needs the name of the repository: --hub_model_id OWNER/NAME.")
+    from transformers.utils import logging
+
+    from sft.export.merge import merge_adapter
+
+    if args.json or not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    result = merge_adapter(
+        base_model=args.base_model,
+        adapter_path=args.adapter_path,
+        output_path=args.output_path,
+        dtype=args.dtype,
+        base_revision=args.base_revision,
+        trust_remote_code=args.trust_remote_code,
+        max_difference=args.max_difference,
+    )
+    address = _push(args) if args.push_to_hub else None
+    if args.json:
+        print(json.dumps({**result.to_dict(), "hub": address}, ensure_ascii=False))
+        return 0
+    for note in result.notes:
+        print(f"note: {note}")
+    print(
+        f"merged model, as written, against adapter on {result.num_prompts} prompts, {result.num_positions} positions\n"
+        f"  max logit difference  {result.max_logit_difference:.2e}  (allowed {result.max_difference:.2e})\n"
+        f"  top-1 agreement       {result.top1_agreement:.2%}\n"
+        f"saved: {result.path}  ({result.dtype})"
+    )
+    if address is not None:
+        print(f"uploaded: {address}")
+    print(f"try it: sft chat --model {args.output_path}")
+    return 0
+
+
+def _push(args: argparse.Namespace) -> str:
+    from pathlib import Path
+
+    from sft.export.hub import push_folder
+
+    return push_folder(Path(args.output_path).expanduser(), args.hub_model_id, private=args.hub_private)
