@@ -23,8 +23,8 @@ from sft.errors import EXIT_DONE, EXIT_USER, DataError, ModelError
 from sft.generation import Sampling
 
 TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{{ eos_token if m['role'] == 'assistant' }}"
-    "\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
+    "{{ eos_token if m['role'] == 'assistant' }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 )
 
 
@@ -154,7 +154,8 @@ def test_an_adapter_folder_is_recognised_and_brings_its_own_template_and_stops(
     assert own_tokenizer.chat_template == tokenizer.chat_template
     assert loaded.generation_config.eos_token_id == [stop, 2]
     session = ChatSession(loaded, own_tokenizer, Sampling(max_new_tokens=5))
-    assert own_tokenizer.decode(session.prompt_ids([{"role": "user", "content": "Tom"}])) == "<s>Tom"
+    tom = session.prompt_ids([{"role": "user", "content": "Tom"}])
+    assert tom == own_tokenizer.encode("<s>Tom", add_special_tokens=False)
 
 
 def test_special_token_text_from_the_user_is_content(model: Path) -> None:

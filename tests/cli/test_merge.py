@@ -78,7 +78,7 @@ def test_mistakes_are_one_message_and_exit_code_2(base: Path, adapter: Path, tmp
         (["--adapter_path", "{adapter}"], "output_path"),
         (["--adapter_path", "{base}", "--output_path", "{output}"], "whole model"),
         (["--adapter_path", "{adapter}", "--output_path", "{adapter}"], "merged from"),
-        (["--adapter_path", "{adapter}", "--output_path", "{output}", "--base_model", "{output}"], "base model"),
+        (["--adapter_path", "{adapter}", "--output_path", "{output}", "--base_model", "{output}x"], "base model"),
         (["--adapter_path", "{adapter}", "--output_path", "{output}", "--push_to_hub"], "--hub_model_id"),
         (["--adapter_path", "{adapter}", "--output_path", "{output}", "--max_difference", "0"], "does not equal"),
         (["--adapter_path", "{adapter}", "--output_path", "{output}", "--dtype", "int4"], "dtype"),
