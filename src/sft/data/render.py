@@ -1,0 +1,323 @@
+"""Second hop: Conversation -> Example(s), token ids and loss mask made together.
+
+The text is byte for byte what the chat template writes. Trained are the body of each trained turn and the token that
+ends it. The untrained head of an answer is exactly the generation prompt that chat and evaluation will send, token by
+token. Every example is checked: what its trained tokens decode to is what the data has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jinja2
+from transformers import PreTrainedTokenizerBase
+
+from sft.data.answers import Located, differing, snippet
+from sft.data.chat import Chat, probe_turn_end, shield_row
+from sft.data.chat_template import ChatTemplate
+from sft.data.control import ControlTokens, Uncovered
+from sft.data.encode import Encoder
+from sft.data.example import Stretch, make_example
+from sft.data.markers import disagreement
+from sft.data.types import Conversation, Example, Message
+from sft.errors import RowError, TemplateError
+
+
+class Renderer:
+    """Renders conversations with the chat template of one tokenizer.
+
+    Args:
+        tokenizer: its template writes the text.
+        train_on: answers | last_answer | everything. A message's own ``train`` wins.
+        rewritten_history: split | refuse, where one sequence cannot show each answer as it will be generated.
+        template_kwargs: variables for the template. Those that say whether the answer has thoughts are found out from
+            the data where they are not given.
+        allow_special_tokens: let special-token text in messages act as control tokens.
+        append_eos: write the end-of-sequence token after the last answer where the template ends it with nothing. It
+            takes the place of white space that follows the answer; nothing else ever differs from the template's text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        train_on: str = "answers",
+        rewritten_history: str = "split",
+        template_kwargs: Mapping[str, Any] | None = None,
+        allow_special_tokens: bool = False,
+        append_eos: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.train_on = train_on
+        self.rewritten_history = rewritten_history
+        self.template_kwargs = dict(template_kwargs or {})
+        self.allow_special_tokens = allow_special_tokens
+        self.append_eos = append_eos
+        self.template = ChatTemplate(tokenizer)
+        added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+        known_ends = {probe_turn_end(self.template, added), tokenizer.eos_token} - {None}
+        self.stops = frozenset(map(str, known_ends))
+        self.control = ControlTokens.of(tokenizer, self.stops)
+        self.encoder = Encoder(tokenizer, self.control)
+        self.counts: Counter[str] = Counter()
+        """``conversations`` rendered; how many were ``split``; ``examples``; how many of them hold ``special_text``
+        that was kept plain, or were ``encoded_apart`` because a token straddled the border of a prompt."""
+        self._answer_kwargs: Counter[str] = Counter()
+
+    def render(self, conversation: Conversation) -> list[Example]:
+        """Render one conversation: one example, or one per trained answer where the template rewrites history.
+
+        Raises:
+            RowError: this row cannot be used; ``reason`` is short and countable.
+            TemplateError: the template cannot say honestly which tokens are trained.
+        """
+        try:
+            if conversation.text is not None:
+                examples = [self._render_text(conversation, conversation.text)]
+            else:
+                examples = self._render_chat(conversation)
+        except jinja2.TemplateError as error:
+            reason = "the chat template refuses the conversation"
+            raise RowError(conversation.source, reason, f"It says: {error}") from error
+        self.counts["conversations"] += 1
+        self.counts["split"] += len(examples) > 1
+        return examples
+
+    @property
+    def generation_kwargs(self) -> dict[str, Any]:
+        """Template variables that chat and evaluation must send, so that the prompt is the head of the trained answers.
+
+        Found out from the conversations rendered so far; those that answers do not agree on are left out.
+        """
+        seen = [json.loads(kwargs) for kwargs in self._answer_kwargs]
+        if not seen:
+            return dict(self.template_kwargs)
+        return {
+            name: value
+            for name, value in seen[0].items()
+            if all(name in kwargs and kwargs[name] == value for kwargs in seen)
+        }
+
+    def generation_prompt(self, messages: Sequence[Message | Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
+        """The text to generate an answer after.
+
+        Raises:
+            TemplateError: the template refuses the messages.
+        """
+        turns = [message.for_template() if isinstance(message, Message) else message for message in messages]
+        try:
+            return self.template.write(turns, tools, self.generation_kwargs, generation_prompt=True)
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"the chat template refuses the conversation. It says: {error}") from error
+
+    # Chats
+
+    def _render_chat(self, conversation: Conversation) -> list[Example]:
+        control = None if self.allow_special_tokens else self.control
+        chat = Chat.of(conversation, self.template, self.template_kwargs, control)
+        if self.train_on == "everything":
+            return [self._everything(chat)]
+        located = [chat.locate(turn, self.control, self.stops) for turn in self._trained_turns(conversation)]
+        whole = self._in_one(chat, located)
+        if isinstance(whole, str) and self.rewritten_history == "refuse":
+            raise TemplateError(
+                f"{conversation.source}: one sequence cannot show each answer as it will be generated: {whole}. "
+                "Set rewritten_history: split to train each answer as an example of its own."
+            )
+        examples = [self._alone(chat, found) for found in located] if isinstance(whole, str) else [whole]
+        self._note_kwargs(chat, located)
+        return examples
+
+    def _trained_turns(self, conversation: Conversation) -> list[int]:
+        messages = conversation.messages
+        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        usual = set(answers[-1:] if self.train_on == "last_answer" else answers)
+        wanted = [i for i, message in enumerate(messages) if message.train or (message.train is None and i in usual)]
+        trained = [index for index in wanted if messages[index].weight * conversation.weight]
+        if not trained:
+            why = "every weight is 0" if wanted else "every answer is marked train: false"
+            raise RowError(conversation.source, f"no trained tokens: {why if answers else 'no message is an answer'}")
+        return trained
+
+    def _in_one(self, chat: Chat, located: Sequence[Located]) -> Example | str:
+        """One example with every trained turn, or why one sequence would not be honest."""
+        answers = [found for found in located if chat.is_answer(found.turn)] or located
+        variables = {json.dumps(dict(found.kwargs), sort_keys=True) for found in answers}
+        if len(variables) > 1:
+            return f"its answers need different template variables ({' and '.join(sorted(variables))})"
+        kwargs, last = answers[0].kwargs, located[-1]
+        is_known = last.turn == chat.last and last.kwargs == kwargs
+        text = last.text if is_known else chat.write(len(chat.turns), kwargs)
+        stretches = []
+        for found in located:
+            reason = _rewritten(text, found)
+            if reason:
+                return reason
+            end = found.end or self._marker_end(text, found)
+            if end is None and found.turn < chat.last:
+                return f"the template ends message {found.turn + 1} with no token"
+            if end is None:
+                text = self._with_eos(chat, found)
+                end = len(text)
+            stretches.append(_stretch(chat, found, end))
+        return self._example(chat, text, stretches, kwargs)
+
+    def _alone(self, chat: Chat, found: Located) -> Example:
+        """One example that ends with one trained turn."""
+        text = found.text if found.end else self._with_eos(chat, found)
+        stretch = _stretch(chat, found, found.end or len(text))
+        return self._example(chat, text, [stretch], found.kwargs, turn=found.turn)
+
+    def _marker_end(self, text: str, found: Located) -> int | None:
+        """Where a turn ends that the template closes only with the marker of the next role: that is its stop token."""
+        stop = self.control.after(text, found.body_end)
+        return stop[1] if stop else None
+
+    def _with_eos(self, chat: Chat, found: Located) -> str:
+        if self.append_eos and self.tokenizer.eos_token:
+            return found.text[: found.body_end] + str(self.tokenizer.eos_token)
+        raise TemplateError(
+            f"{chat.conversation.source}: the chat template writes no special token after the answer in message "
+            f"{found.turn + 1}; it ends {snippet(found.text, end=True)}. A model trained on it would never stop. "
+            "Set append_eos: true to end the answer with the tokenizer's end-of-sequence token, or choose another "
+            "chat_template."
+        )
+
+    # Everything
+
+    def _everything(self, chat: Chat) -> Example:
+        """One example in which every token but the first is trained, save turns that say train: false."""
+        kwargs: Mapping[str, Any] = chat.kwargs
+        if chat.last > 0 and chat.is_answer(chat.last):
+            found = chat.locate(chat.last, self.control, self.stops)
+            kwargs = found.kwargs
+            text = found.text if found.end else self._with_eos(chat, found)
+            self._note_kwargs(chat, [found])
+        else:
+            text = chat.write(len(chat.turns), kwargs)
+        stretches = list(_every_turn(chat, text, kwargs))
+        if not stretches:
+            raise RowError(chat.conversation.source, "no trained tokens: every message has weight 0 or train: false")
+        return self._example(chat, text, stretches, kwargs)
+
+    # Plain text
+
+    def _render_text(self, conversation: Conversation, text: str) -> Example:
+        """``bos`` (if the tokenizer begins texts with it), the text, ``eos``."""
+        prompt = conversation.prompt or ""
+        if not conversation.weight:
+            raise RowError(conversation.source, "no trained tokens: every weight is 0")
+        if not text.startswith(prompt):
+            raise RowError(conversation.source, "the prompt is not the head of the text")
+        bos, eos = self._text_ends(conversation, text)
+        covered = text
+        if not self.allow_special_tokens:
+            shield = shield_row(conversation, self.control, text)
+            covered, prompt = shield.cover(self.control, text), shield.cover(self.control, prompt)
+            written = shield.uncover(bos + covered + eos)
+        else:
+            written = Uncovered(bos + text + eos, (), ())
+        start = len(bos) + (0 if self.train_on == "everything" else len(prompt))
+        end = len(bos + covered + eos)
+        stretch = Stretch(-1, start, end - len(eos), end, conversation.weight)
+        example, is_straddled = make_example(self.encoder, written, [stretch], conversation.source, begins_at=len(bos))
+        self._count(written, is_straddled)
+        return example
+
+    def _text_ends(self, conversation: Conversation, text: str) -> tuple[str, str]:
+        eos = self.tokenizer.eos_token
+        if eos is None:
+            raise TemplateError(
+                f"{conversation.source}: a plain text ends with the end-of-sequence token, but the tokenizer has none. "
+                "A model trained on it would never stop. Give the tokenizer an eos_token."
+            )
+        bos = str(self.tokenizer.bos_token or "") if self.encoder.begins_with_bos else ""
+        if self.allow_special_tokens:
+            return "" if text.startswith(bos) else bos, "" if text.endswith(eos) else eos
+        return bos, eos
+
+    # Examples
+
+    def _example(
+        self, chat: Chat, text: str, stretches: Sequence[Stretch], kwargs: Mapping[str, Any], turn: int | None = None
+    ) -> Example:
+        num_turns = len(chat.turns) if turn is None else turn + 1
+        is_exact = self.train_on != "everything"
+        if self.template.has_markers and is_exact:
+            self._compare_markers(chat, text, stretches, num_turns, kwargs)
+        written = chat.uncover(text, num_turns, kwargs, stretches[-1].body_end)
+        source = chat.conversation.source
+        example, is_straddled = make_example(self.encoder, written, stretches, source, turn=turn, is_exact=is_exact)
+        self._count(written, is_straddled)
+        return example
+
+    def _compare_markers(
+        self, chat: Chat, text: str, stretches: Sequence[Stretch], num_turns: int, kwargs: Mapping[str, Any]
+    ) -> None:
+        _, marked = self.template.write_marked(chat.turns[:num_turns], chat.tools, kwargs)
+        for stretch in stretches:
+            if not stretch.is_answer:
+                continue
+            reason = disagreement(text, stretch.start, stretch.body_end, stretch.end, marked, self.control)
+            if reason:
+                raise TemplateError(
+                    f"{chat.conversation.source}: the template's generation markers and its generation prompt do not "
+                    f"agree on the answer in message {stretch.turn + 1}: {reason}. "
+                    "Correct the markers in the template, or leave them out."
+                )
+
+    def _count(self, written: Uncovered, is_straddled: bool) -> None:
+        self.counts["examples"] += 1
+        self.counts["special_text"] += bool(written.owned)
+        self.counts["encoded_apart"] += is_straddled
+
+    def _note_kwargs(self, chat: Chat, located: Sequence[Located]) -> None:
+        for found in located:
+            if chat.is_answer(found.turn):
+                self._answer_kwargs[json.dumps(dict(found.kwargs), sort_keys=True)] += 1
+
+
+def _rewritten(text: str, found: Located) -> str | None:
+    """Why a turn does not stand in ``text`` as it will be generated; None if it does."""
+    generated = found.text[: found.end or found.body_end]
+    if text.startswith(generated):
+        return None
+    alone, later = differing(generated, text)
+    return (
+        f"the template writes message {found.turn + 1} as {alone} when it is generated, "
+        f"but as {later} once later messages follow"
+    )
+
+
+def _stretch(chat: Chat, found: Located, end: int) -> Stretch:
+    conversation = chat.conversation
+    weight = conversation.messages[found.turn].weight * conversation.weight
+    return Stretch(found.turn, found.start, found.body_end, end, weight, chat.is_answer(found.turn))
+
+
+def _every_turn(chat: Chat, text: str, kwargs: Mapping[str, Any]) -> Iterator[Stretch]:
+    """Cut a text into its messages. One whose end the template does not show is joined to the next."""
+    messages = chat.conversation.messages
+    start = first = 0
+    for turn, message in enumerate(messages):
+        end = len(text) if turn == chat.last else _prefix_length(chat, turn, text, kwargs)
+        if end is None:
+            continue
+        if len({(joined.train is False, joined.weight) for joined in messages[first : turn + 1]}) > 1:
+            reason = "the chat template does not show where a message ends that is weighted or not trained"
+            raise RowError(chat.conversation.source, reason)
+        weight = message.weight * chat.conversation.weight
+        if message.train is not False and weight:
+            yield Stretch(turn, start, end, end, weight)
+        start, first = end, turn + 1
+
+
+def _prefix_length(chat: Chat, turn: int, text: str, kwargs: Mapping[str, Any]) -> int | None:
+    try:
+        prefix = chat.write(turn + 1, kwargs)
+    except jinja2.TemplateError:
+        return None
+    return len(prefix) if text.startswith(prefix) else None
