@@ -4,6 +4,7 @@
   --eval_data_path PATH    held-out data; the checkpoint of the lowest evaluation loss is kept
   --no_eval                do not evaluate
   --no_chat_template       plain 'Instruction: / Response:' text
+  --warmup_ratio NUMBER    share of all steps over which the learning rate rises; default 0.03
   --report_to NAME ...     trackers; default wandb where it is installed and logged in
   --key value ...          any option of `sft train`, which follow
 """

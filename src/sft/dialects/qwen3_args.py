@@ -1,4 +1,8 @@
-"""The command line of ``train_sft.py``. Its names are ours but for two, so the rest of our options work there too."""
+"""The command line of ``train_sft.py``. Its names are ours but for two, so the rest of our options work there too.
+
+Two of its defaults are not taken over, for they only limited it: ``format_type alpaca`` (the rows show their format) and
+four processes that load rows (rows are prepared before training).
+"""
 
 from __future__ import annotations
 
@@ -52,8 +56,6 @@ def _translate_trackers(draft: Draft, raw: RawValue) -> None:
 def _apply_defaults(draft: Draft) -> None:
     missing = why_no_wandb()
     draft.default("report_to", "none" if missing else "wandb", missing or "W&B is installed and set up")
-    draft.default("format_type", None, "found out from the rows, where alpaca used to be assumed")
-    draft.default("dataloader_num_workers", 0, "4 used to be started; rows are prepared before training now")
     draft.default("model_dir", ".", "model and tokenizer lie in output_dir itself")
     if _evaluates(draft.values) and _saves_what_it_evaluates(draft.values):
         draft.default("load_best_model_at_end", True, "the checkpoint of the lowest evaluation loss is the one kept")
