@@ -7,15 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sft.data.chat_template import ChatTemplate
-from sft.data.control import ControlTokens, Shield
-from sft.data.encode import Encoder
+from sft.data.control import Shield
+from sft.data.render import Renderer
 from sft.data.templates import read_template, template_names
-from sft.errors import ModelError, TemplateError
+from sft.errors import ModelError
 from sft.export.adapted import generation_config_of, load_adapted, load_tokenizer_of
 from sft.export.adapter import Adapter, is_adapter, read_adapter
 from sft.export.fit import check_fit, read_base_config
@@ -64,15 +62,12 @@ class ChatSession:
     def prompt_ids(self, turns: Sequence[dict[str, str]]) -> list[int]:
         """Token ids of the conversation and the head of the next answer, as training rendered them."""
         opening = [{"role": "system", "content": self.system}] if self.system is not None else []
-        control = ControlTokens.of(self.tokenizer)
+        renderer = Renderer(self.tokenizer)
         messages = [*opening, *turns]
-        shield = Shield.over(control, messages)
-        try:
-            text = ChatTemplate(self.tokenizer).write(shield.cover(control, messages), generation_prompt=True)
-        except jinja2.TemplateError as error:
-            raise TemplateError(f"The model's chat template refuses this conversation: {error}") from error
+        shield = Shield.over(renderer.control, messages)
+        text = renderer.generation_prompt(shield.cover(renderer.control, messages))
         written = shield.uncover(text)
-        return Encoder(self.tokenizer, control).encode(written.text, owned=written.owned).ids
+        return renderer.encoder.encode(written.text, owned=written.owned).ids
 
 
 def load_for_chat(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -103,7 +103,7 @@ def training_section(facts: TrainingFacts) -> str:
         "chat template": facts.chat_template,
         **facts.results,
     }
-    parts.append(_table(("what", "value"), known.items()))
+    parts.append(_table(("what", "value"), [(what, value) for what, value in known.items() if value is not None]))
     if facts.sources:
         rows = [(source.path, source.num_examples, source.sha256) for source in facts.sources]
         parts += ["### Data", _table(("source", "examples", "sha256"), rows)]
@@ -165,13 +165,17 @@ def _front_matter(base_model: str, kind: Kind) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _table(header: Sequence[str], rows: Any) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    for row in rows:
-        cells = ["" if cell is None else str(cell).replace("|", "\\|").replace("\n", " ") for cell in row]
-        if any(cells[1:]):
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table without the columns that nothing is known for."""
+    filled = [["" if cell is None else _escaped(str(cell)) for cell in row] for row in rows]
+    columns = [place for place in range(len(header)) if place == 0 or any(row[place] for row in filled)]
+    lines = [[header[place] for place in columns], ["---"] * len(columns)]
+    lines += [[row[place] for place in columns] for row in filled]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
 
 
 def _training_of(card: str) -> str | None:
