@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -55,7 +56,8 @@ class SFTDataset(Dataset[dict[str, Tensor]]):
             use_chat_template=use_chat_template,
             **options,
         )
-        self.tokenizer = choose_template(tokenizer, config.chat_template, use_chat_template=use_chat_template)
+        self.tokenizer = copy(tokenizer)  # the caller's keeps its own template
+        choose_template(self.tokenizer, config.chat_template, use_chat_template=use_chat_template)
         self._part: PreparedPart = prepare(config, self.tokenizer).train
 
     @property

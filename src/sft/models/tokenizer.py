@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from sft.config import SFTConfig
 from sft.data.templates import WITHOUT_BOS, read_template, with_bos
 from sft.errors import ModelError
 
@@ -44,6 +45,25 @@ def load_tokenizer(
     tokenizer = _load(name, revision=revision, trust_remote_code=trust_remote_code)
     _decide_eos_token(tokenizer, name)
     _decide_pad_token(tokenizer)
+    choose_template(tokenizer, chat_template, use_chat_template=use_chat_template)
+    return tokenizer
+
+
+def load_tokenizer_for(config: SFTConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer that a configuration asks for."""
+    return load_tokenizer(
+        config.tokenizer_name_or_path or config.model_name_or_path,
+        revision=config.model_revision,
+        trust_remote_code=config.trust_remote_code,
+        chat_template=config.chat_template,
+        use_chat_template=config.use_chat_template,
+    )
+
+
+def choose_template(
+    tokenizer: PreTrainedTokenizerBase, chat_template: str | None = None, *, use_chat_template: bool = True
+) -> None:
+    """Set the chat template of a loaded tokenizer, as ``load_tokenizer`` describes."""
     if not use_chat_template:
         _set_template(tokenizer, "instruction", "use_chat_template is False")
     elif chat_template is not None:
@@ -54,7 +74,6 @@ def load_tokenizer(
         _set_template(tokenizer, "chatml", "the tokenizer has none, but has its tokens")
     else:
         _set_template(tokenizer, "default", "the tokenizer has none")
-    return tokenizer
 
 
 def template_origin(tokenizer: PreTrainedTokenizerBase) -> str:

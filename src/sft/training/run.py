@@ -16,11 +16,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from sft.config import SFTConfig, require_data
 from sft.data.prepare import prepare
 from sft.models.adapters import count_parameters
-from sft.models.tokenizer import load_tokenizer
+from sft.models.tokenizer import load_tokenizer_for
 from sft.training.arguments import training_arguments
 from sft.training.build import Kernels, build_model, build_trainer, pad_id, prove_packing
 from sft.training.checkpoints import clear_run, find_checkpoint, refuse_changed_run
-from sft.training.launch import announce, is_main_process, world_size
+from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
 from sft.training.plan import Plan, describe_plan, make_plan
 from sft.training.record import describe_run, read_record, write_record
 from sft.training.save import SavedModel, save_run
@@ -83,6 +83,7 @@ def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()
 
 def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
     """Prepare the data, then start the process group, then load the model."""
+    quiet_libraries()
     require_data(config)
     folder = Path(config.output_dir)
     for note in config.notes:
@@ -90,13 +91,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     if config.overwrite_output_dir and is_main_process():
         clear_run(folder)
     checkpoint = find_checkpoint(config.resume_from_checkpoint, folder)
-    tokenizer = load_tokenizer(
-        config.tokenizer_name_or_path or config.model_name_or_path,
-        revision=config.model_revision,
-        trust_remote_code=config.trust_remote_code,
-        chat_template=config.chat_template,
-        use_chat_template=config.use_chat_template,
-    )
+    tokenizer = load_tokenizer_for(config)
     data = prepare(config, tokenizer, quiet=not is_main_process())
     args = training_arguments(config, has_eval=data.eval is not None, resuming=checkpoint is not None)
     set_seed(config.seed)
