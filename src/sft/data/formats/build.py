@@ -24,12 +24,12 @@ def build_conversation(row: Row, messages: Sequence[Message], options: FormatOpt
     """
     if not messages:
         refuse(row, "no messages")
-    _check_answers(row, messages)
-    _check_media(row)
-    messages = _with_system(row, messages, options)
     weight, is_trained, template_kwargs = read_row_switches(row, options)
     if not is_trained:
         messages = [replace(message, train=False) for message in messages]
+    _check_answers(row, messages)
+    _check_media(row)
+    messages = _with_system(row, messages, options)
     return Conversation(
         messages=tuple(messages),
         source=row.source,

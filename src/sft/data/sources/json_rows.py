@@ -35,9 +35,14 @@ _WIDE_ENCODINGS = ((codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-1
 def read_json_lines(file: BinaryIO, path: str) -> Iterator[Row | BadRow]:
     """Read one object a line. A file that is a JSON document in truth is read as one."""
     head = _first_line(file, path)
-    if head.strip(_BLANK_BYTES) == b"{" or head.lstrip(_BLANK_BYTES).startswith(b"["):
-        yield from read_json_document(io.BytesIO(head + file.read()), path)
-        return
+    opening = head.strip(_BLANK_BYTES)
+    if opening == b"{" or opening.startswith(b"["):
+        rest = file.read()
+        is_whole_line = rest.strip(_BLANK_BYTES) and isinstance(_decode_line(opening, StrictDecoder()), list)
+        if not is_whole_line:
+            yield from read_json_document(io.BytesIO(head + rest), path)
+            return
+        file = io.BytesIO(rest)
     yield from _read_lines(head, file, path)
 
 

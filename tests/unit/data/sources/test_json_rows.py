@@ -69,6 +69,11 @@ def test_lines_are_numbered_from_the_top_of_the_file(text, expected):
     assert found(lines(text)) == expected
 
 
+def test_lines_that_are_lists_are_bad_rows_and_no_document():
+    rows = lines('[{"q": "1"}]\n{"q": "1"}\n["q"]\n')
+    assert [(type(row), row.source.line) for row in rows] == [(BadRow, 1), (Row, 2), (BadRow, 3)]
+
+
 def test_an_object_with_messages_is_a_row_and_no_wrapping_around_rows():
     text = '{"id": 7, "conversations": [{"from": "human", "value": "a"}]}'
     assert found(document(text)) == [(json.loads(text), 1)]
