@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 PLACES_KEPT = 20
@@ -63,7 +63,7 @@ class DataReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self)
+        return {**vars(self), "rejected": dict(self.rejected), "dropped": dict(self.dropped)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataReport:
