@@ -59,7 +59,7 @@ class VerbParser(argparse.ArgumentParser):
             return super().format_help()
         from sft.config.describe import help_text
 
-        return f"{super().format_help()}\n{help_text()}"
+        return f"{super().format_help()}\n{help_text()}\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -61,11 +61,12 @@ class SFTConfig(ModelOptions, DataOptions, AdapterOptions, TrainingOptions, Eval
         given = {
             name: RawValue(value, self.origins[name]) for name, value in self.to_dict().items() if self._is_set(name)
         }
-        raw = {name: _raw(name, value, {}) for name, value in changes.items()}
-        changed = apply_renames(raw)
+        changed = apply_renames({name: _raw(name, value, {}) for name, value in changes.items()})
         if changed.problems:
             raise ConfigError(changed.problems)
-        return SFTConfig(**given | changed.values, notes=changed.notes)
+        recomputed = resolve(given).notes
+        lasting = [note for note in self.notes if note not in recomputed]
+        return SFTConfig(**given | changed.values, notes=[*lasting, *changed.notes])
 
     def to_dict(self) -> dict[str, Any]:
         """Every option and pass-through field by name, made of plain data. ``SFTConfig(**it)`` gives an equal one."""

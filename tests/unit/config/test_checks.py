@@ -1,0 +1,238 @@
+"""One entry per rule: values that break it, and the nearest values that do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sft.config import SFTConfig, require_data
+from sft.config.checks import REMARKS, RULES
+from sft.errors import ConfigError
+
+EVAL = {"eval_data_path": "e.jsonl"}
+BEST = {**EVAL, "load_best_model_at_end": True}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Values that a rule objects to, values that it accepts, and words of what it says."""
+
+    rule: str
+    breaks: dict[str, Any]
+    keeps: dict[str, Any]
+    says: str
+
+
+PROBLEMS = [
+    Case("two_precisions", {"fp16": True, "bf16": True}, {"fp16": True}, "only one of the two"),
+    Case("two_precisions", {"fp16_full_eval": True, "bf16_full_eval": True}, {"bf16_full_eval": True}, "only one"),
+    Case("half_precision_on_cpu", {"fp16": True, "use_cpu": True}, {"bf16": True, "use_cpu": True}, "needs a GPU"),
+    Case("pure_float16_training", {"dtype": "float16"}, {"dtype": "float16", "use_lora": True}, "vanish"),
+    Case("pure_float16_training", {"dtype": "half"}, {"dtype": "bfloat16"}, "vanish"),
+    Case(
+        "two_quantizations",
+        {"use_lora": True, "load_in_4bit": True, "load_in_8bit": True},
+        {"use_lora": True, "load_in_4bit": True},
+        "choose one",
+    ),
+    Case("quantization_without_adapter", {"load_in_8bit": True}, {"load_in_8bit": True, "use_lora": True}, "use_lora"),
+    Case("adapter_options_without_adapter", {"lora_r": 8}, {"lora_r": 8, "use_lora": True}, "would be ignored"),
+    Case(
+        "adapter_options_without_adapter", {"lora_r": 9, "use_lora": False}, {"lora_r": 8, "use_lora": False}, "ignored"
+    ),
+    Case("adapter_options_without_adapter", {"target_modules": "all-linear"}, {}, "would be ignored"),
+    Case(
+        "merged_folder_without_adapter",
+        {"merged_dir": "m"},
+        {"merged_dir": "m", "use_lora": True},
+        "no adapter to merge",
+    ),
+    Case(
+        "merged_folder_over_adapter",
+        {"use_lora": True, "merged_dir": "x/m", "model_dir": "./x//m"},
+        {"use_lora": True, "merged_dir": ".", "model_dir": "m"},
+        "one folder",
+    ),
+    Case("folders_outside_run", {"model_dir": "/tmp/m"}, {"model_dir": "."}, "leaves output_dir"),
+    Case("folders_outside_run", {"model_dir": "a/../../m"}, {"model_dir": "a/m"}, "leaves output_dir"),
+    Case("folders_outside_run", {"model_dir": "checkpoint-1"}, {"model_dir": "checkpoints"}, "looks like a checkpoint"),
+    Case(
+        "output_over_input",
+        {"model_name_or_path": "./m", "output_dir": "m/"},
+        {"model_name_or_path": "./m", "output_dir": "m/tuned"},
+        "own input",
+    ),
+    Case(
+        "resume_from_what_is_removed",
+        {"overwrite_output_dir": True, "output_dir": "o", "resume_from_checkpoint": "o/checkpoint-5"},
+        {"overwrite_output_dir": True, "output_dir": "o", "resume_from_checkpoint": "p/checkpoint-5"},
+        "removes",
+    ),
+    Case(
+        "template_without_chat_template",
+        {"chat_template": "qwen", "use_chat_template": False},
+        {"packing": True, "use_chat_template": False},
+        "would be ignored",
+    ),
+    Case("two_held_out_sets", {**EVAL, "validation_size": 0.1}, {"validation_size": 0.1}, "one of them"),
+    Case("fractional_counts", {"save_steps": 10.5}, {"save_steps": 10.0}, "must be whole"),
+    Case("fractional_counts", {"warmup_steps": 1.5}, {"warmup_steps": 0.5}, "must be whole"),
+    Case("fractional_counts", {"validation_size": 1.5}, {"validation_size": 2}, "must be whole"),
+    Case("no_steps", {"max_steps": 0}, {"max_steps": -1}, "trains nothing"),
+    Case("evaluation_without_data", {"eval_steps": 500}, {**EVAL, "eval_steps": 500}, "without evaluation data"),
+    Case(
+        "evaluation_without_data",
+        {"eval_strategy": "steps"},
+        {"eval_strategy": "steps", "do_eval": False},
+        "without evaluation data",
+    ),
+    Case("best_model_without_evaluation", {"load_best_model_at_end": True}, BEST, "evaluation loss to compare by"),
+    Case("best_model_without_evaluation", {**BEST, "do_eval": False}, BEST, "evaluation loss to compare by"),
+    Case("best_model_between_saves", {**BEST, "save_strategy": "epoch"}, BEST, "Make them equal"),
+    Case(
+        "best_model_between_saves",
+        {**BEST, "save_steps": 500, "eval_steps": 200},
+        {**BEST, "eval_steps": 250},
+        "multiple",
+    ),
+    Case(
+        "best_model_between_saves",
+        {**BEST, "eval_steps": 0.1},
+        {**BEST, "eval_steps": 0.1, "save_steps": 0.3},
+        "multiple",
+    ),
+    Case(
+        "schedule_without_evaluation",
+        {"lr_scheduler_type": "reduce_lr_on_plateau"},
+        {**EVAL, "lr_scheduler_type": "reduce_lr_on_plateau"},
+        "follows the evaluation loss",
+    ),
+    Case(
+        "schedule_without_its_arguments",
+        {"lr_scheduler_type": "cosine_with_min_lr"},
+        {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}},
+        "needs lr_scheduler_kwargs",
+    ),
+    Case(
+        "schedule_without_its_arguments",
+        {"lr_scheduler_type": "warmup_stable_decay"},
+        {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 10}},
+        "num_decay_steps: 100",
+    ),
+    Case("unknown_to_transformers", {"optim": "adam"}, {"optim": "adafactor"}, "such as adamw_torch"),
+    Case("unknown_to_transformers", {"lr_scheduler_type": "cosin"}, {"lr_scheduler_type": "linear"}, "such as cosine"),
+    Case("unknown_trackers", {"report_to": "wanb"}, {"report_to": ["wandb", "tensorboard"]}, "no tracker"),
+    Case("unknown_trackers", {"report_to": ["none", "wandb"]}, {"report_to": ["none"]}, "stands alone"),
+    Case("unknown_columns", {"columns": {"question": "q"}}, {"columns": {"prompt": "question"}}, "no column"),
+    Case("unknown_roles", {"role_names": {"bot": "model"}}, {"role_names": {"bot": "assistant"}}, "cannot mean model"),
+    Case("unusable_sources", {"data_path": []}, {"data_path": ["a", {"path": "b", "weight": 2}]}, "the list is empty"),
+    Case("unusable_sources", {"data_path": ["a", {"weight": 2}]}, {"data_path": "a"}, "entry 2"),
+    Case(
+        "workers_that_are_not_there",
+        {"dataloader_prefetch_factor": 2},
+        {"dataloader_prefetch_factor": 2, "dataloader_num_workers": 1},
+        "needs worker processes",
+    ),
+    Case("two_shardings", {"deepspeed": "z.json", "fsdp": "full_shard"}, {"deepspeed": {"zero": 3}}, "choose one"),
+]
+
+SURPRISES = [
+    Case("epochs_beside_steps", {"max_steps": 5, "num_train_epochs": 3}, {"max_steps": 5}, "num_train_epochs = 3"),
+    Case(
+        "intervals_not_used", {"save_strategy": "epoch", "save_steps": 5}, {"save_strategy": "epoch"}, "save_steps = 5"
+    ),
+    Case(
+        "warm_up_not_used",
+        {"lr_scheduler_type": "constant", "warmup_steps": 5},
+        {"lr_scheduler_type": "constant"},
+        "constant_with_warmup",
+    ),
+    Case(
+        "warm_up_to_the_end", {"max_steps": 5, "warmup_steps": 6}, {"max_steps": 5, "warmup_steps": 4}, "never reaches"
+    ),
+    Case("evaluation_switched_off", {**EVAL, "do_eval": False}, EVAL, "is not evaluated: do_eval"),
+    Case(
+        "evaluation_switched_off",
+        {"validation_size": 0.1, "eval_strategy": "no"},
+        {"eval_strategy": "no"},
+        "eval_strategy",
+    ),
+    Case(
+        "evaluation_on_training_data",
+        {"data_path": "e.jsonl", **EVAL},
+        {"data_path": "d.jsonl", **EVAL},
+        "training data",
+    ),
+    Case(
+        "questions_not_asked", {"gen_every_n_steps": 5}, {"gen_every_n_steps": 5, "gen_questions_file": "q"}, "not used"
+    ),
+    Case(
+        "shape_of_a_loaded_adapter",
+        {"use_lora": True, "adapter_name_or_path": "a", "lora_r": 8},
+        {"use_lora": True, "adapter_name_or_path": "a"},
+        "brings its own",
+    ),
+    Case(
+        "checkpointing_arguments_not_used",
+        {"gradient_checkpointing_kwargs": {"use_reentrant": False}},
+        {"gradient_checkpointing_kwargs": {"use_reentrant": False}, "gradient_checkpointing": True},
+        "is not used",
+    ),
+]
+
+
+def identify(case: Case) -> str:
+    return f"{case.rule}-{'-'.join(case.breaks)}"
+
+
+@pytest.mark.parametrize("case", PROBLEMS, ids=identify)
+def test_problem(case: Case) -> None:
+    with pytest.raises(ConfigError) as caught:
+        SFTConfig(**case.breaks)
+    assert len(caught.value.problems) == 1
+    assert case.says in caught.value.problems[0]
+    SFTConfig(**case.keeps)
+
+
+@pytest.mark.parametrize("case", SURPRISES, ids=identify)
+def test_surprise(case: Case) -> None:
+    notes = SFTConfig(**case.breaks).notes
+    assert len(notes) == 1
+    assert case.says in notes[0]
+    assert SFTConfig(**case.keeps).notes == ()
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {case.rule for case in PROBLEMS} == {rule.__name__ for rule in RULES}
+    assert {case.rule for case in SURPRISES} == {rule.__name__ for rule in REMARKS}
+
+
+def test_a_rule_is_silent_about_a_value_that_is_wrong_already() -> None:
+    with pytest.raises(ConfigError) as caught:
+        SFTConfig(use_lora="perhaps", lora_r=16, load_in_4bit=True)
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith("use_lora = 'perhaps'")
+
+
+def test_no_data() -> None:
+    with pytest.raises(ConfigError, match="data_path is missing"):
+        require_data(SFTConfig())
+    require_data(SFTConfig(data_path="d.jsonl"))
+
+
+@pytest.mark.parametrize("case", PROBLEMS, ids=identify)
+def test_transformers_accepts_what_the_rules_accept(case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No rule may lead a user to values that TrainingArguments refuses."""
+    from transformers import TrainingArguments
+
+    config = SFTConfig(**case.keeps)
+    known = TrainingArguments.__dataclass_fields__
+    values = {name: value for name, value in config.to_dict().items() if name in known}
+    if "deepspeed" in values:
+        pytest.skip("deepspeed looks for its own package")
+    evaluates = bool(config.eval_data_path or config.validation_size) and config.do_eval
+    values |= {"report_to": "none", "eval_strategy": config.eval_strategy if evaluates else "no"}
+    values |= {"use_cpu": True, "output_dir": str(tmp_path_factory.mktemp("run")), "gradient_checkpointing": None}
+    assert TrainingArguments(**values).max_steps == config.max_steps

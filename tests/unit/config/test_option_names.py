@@ -1,0 +1,45 @@
+"""The full list of option names. Adding or removing one is a visible decision: change this list in the same commit."""
+
+from __future__ import annotations
+
+from sft.config.catalog import OPTIONS, SECTIONS
+from sft.config.describe import help_text, json_schema, reference
+
+NAMES = """
+model_name_or_path model_revision tokenizer_name_or_path trust_remote_code dtype attn_implementation load_in_4bit
+load_in_8bit
+
+data_path eval_data_path validation_size data_split data_revision format_type columns role_names system_prompt
+max_bad_rows chat_template use_chat_template chat_template_kwargs train_on rewritten_history allow_special_tokens
+append_eos max_length overlong packing cache_dir overwrite_cache
+
+use_lora lora_r lora_alpha lora_dropout target_modules modules_to_save lora_bias use_rslora use_dora
+adapter_name_or_path
+
+num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps learning_rate weight_decay
+warmup_steps lr_scheduler_type optim max_grad_norm fp16 bf16 gradient_checkpointing seed dataloader_num_workers
+resume_from_checkpoint
+
+do_eval eval_strategy eval_steps per_device_eval_batch_size load_best_model_at_end gen_questions_file
+gen_every_n_steps gen_max_new_tokens
+
+output_dir overwrite_output_dir model_dir merged_dir logging_steps save_strategy save_steps save_total_limit run_name
+report_to
+"""
+
+
+def test_names_of_all_options() -> None:
+    assert list(OPTIONS) == NAMES.split()
+
+
+def test_every_option_is_explained_everywhere() -> None:
+    text, page, schema = help_text(width=100), reference(), json_schema()
+    for name, entry in OPTIONS.items():
+        assert entry.option.help.endswith(".")
+        assert f"--{name} " in text
+        assert f"| `{name}` |" in page
+        assert schema["properties"][name]["description"] == entry.option.help
+
+
+def test_every_section_has_its_options() -> None:
+    assert {entry.section for entry in OPTIONS.values()} == set(SECTIONS)
