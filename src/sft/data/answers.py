@@ -112,9 +112,14 @@ def snippet(text: str, *, end: bool = False) -> str:
 
 def differing(one: str, other: str) -> tuple[str, str]:
     """Snippets of two texts from a little before the place where they part."""
-    place = next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), -1)
-    place = min(len(one), len(other)) if place < 0 else place
-    start = max(0, place - SNIPPET // 3)
+    same, longest = 0, min(len(one), len(other))
+    while same < longest:
+        half = (same + longest + 1) // 2
+        if one[same:half] == other[same:half]:
+            same = half
+        else:
+            longest = half - 1
+    start = max(0, same - SNIPPET // 3)
     return snippet(one[start:]), snippet(other[start:])
 
 

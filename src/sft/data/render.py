@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from sft.data.answers import Located, differing, snippet
 from sft.data.chat import Chat, probe_turn_end, shield_row
 from sft.data.chat_template import ChatTemplate
-from sft.data.control import ControlTokens, Uncovered
+from sft.data.control import UNSHIELDED, ControlTokens, Shield, Uncovered
 from sft.data.encode import Encoder
 from sft.data.example import Stretch, make_example
 from sft.data.markers import disagreement
@@ -102,7 +102,7 @@ class Renderer:
         }
 
     def generation_prompt(self, messages: Sequence[Message | Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
-        """The text to generate an answer after.
+        """The text to generate an answer after, which chat and evaluation send.
 
         Raises:
             TemplateError: the template refuses the messages.
@@ -112,6 +112,17 @@ class Renderer:
             return self.template.write(turns, tools, self.generation_kwargs, generation_prompt=True)
         except jinja2.TemplateError as error:
             raise TemplateError(f"the chat template refuses the conversation. It says: {error}") from error
+
+    def generation_ids(self, messages: Sequence[Message | Mapping[str, Any]], tools: Sequence[Any] = ()) -> list[int]:
+        """The token ids to generate an answer after: those that precede a trained answer to these messages.
+
+        Special-token text in the messages is content, as in training.
+        """
+        turns = [message.for_template() if isinstance(message, Message) else message for message in messages]
+        shield = UNSHIELDED if self.allow_special_tokens else Shield.over(self.control, turns, tools)
+        prompt = self.generation_prompt(shield.cover(self.control, turns), shield.cover(self.control, tools))
+        written = shield.uncover(prompt)
+        return self.encoder.encode(written.text, owned=written.owned).ids
 
     # Chats
 

@@ -1,0 +1,100 @@
+"""`sft inspect [FILE] [--key value ...]`: rendered examples, with the trained tokens coloured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from sft.cli.options import add_config_arguments, config_from
+from sft.config import SFTConfig, require_data
+from sft.errors import ConfigError, DataError, RowError
+
+if TYPE_CHECKING:
+    from sft.data.types import Example
+
+HELP = "show rendered examples with the trained tokens coloured"
+DEFAULT_NUM_EXAMPLES = 5
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of this verb."""
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--num_examples",
+        type=int,
+        default=DEFAULT_NUM_EXAMPLES,
+        metavar="N",
+        help=f"examples to show, from the first row on (default {DEFAULT_NUM_EXAMPLES}; 0: all)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one object a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the examples; rows that cannot be used are named on stderr."""
+    if args.num_examples < 0:
+        raise ConfigError(f"--num_examples {args.num_examples}: it is a count; 0 shows all.")
+    config = config_from(args)
+    require_data(config)
+    from sft.data.show import legend, show_example
+    from sft.models.tokenizer import load_tokenizer_for
+
+    tokenizer = load_tokenizer_for(config)
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = shutil.get_terminal_size().columns
+    shown = 0
+    for example in islice(_examples(config, tokenizer), args.num_examples or None):
+        if args.json:
+            print(json.dumps(_describe(example, tokenizer), ensure_ascii=False))
+        else:
+            print(*([] if shown else [legend(colour=colour)]), "", sep="\n")
+            print(show_example(example, tokenizer, colour=colour, width=width))
+        shown += 1
+    if not shown:
+        raise DataError("no row can be shown: each of them was rejected or dropped, for the reasons above.")
+    return 0
+
+
+def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
+    """Examples as training would see them, in the order of the rows."""
+    from sft.data.lengths import fit_length
+    from sft.data.prepare import make_renderer, read_parts
+
+    renderer = make_renderer(config, tokenizer)
+    for conversation in read_parts(config)["train"].conversations:
+        try:
+            examples = renderer.render(conversation)
+        except RowError as error:
+            print(f"sft: rejected: {error}", file=sys.stderr)
+            continue
+        for example in examples:
+            fitted = fit_length(
+                conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong
+            )
+            if isinstance(fitted, str):
+                print(f"sft: dropped: {example.source}: {len(example)} tokens, {fitted}", file=sys.stderr)
+            else:
+                yield fitted
+
+
+def _describe(example: Example, tokenizer: Any) -> dict[str, Any]:
+    from sft.data.show import decode_trained
+
+    spans = decode_trained(example, tokenizer)
+    described: dict[str, Any] = {
+        "source": str(example.source),
+        "turn": example.turn,
+        "text": example.text,
+        "input_ids": example.input_ids.tolist(),
+        "loss_mask": example.loss_mask.tolist(),
+        "trained_text": "".join(spans),
+        "trained_spans": spans,
+    }
+    if example.weights is not None:
+        described["weights"] = example.weights.tolist()
+    return described
