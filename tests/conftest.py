@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Time is not what these properties are about, and a busy machine must not fail them.
+settings.register_profile("sft", deadline=None)
+settings.load_profile("sft")
 
 ROOT = Path(__file__).resolve().parent.parent
 
