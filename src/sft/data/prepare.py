@@ -95,6 +95,7 @@ def make_examples(
         rejected=conversations.rejected.copy(),
         rejected_places=list(conversations.rejected_places),
         formats=dict(conversations.formats),
+        notes=list(conversations.notes),
     )
     writer = StoreWriter()
     stops = StopTokens(tokenizer)

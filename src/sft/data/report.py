@@ -44,6 +44,9 @@ class DataReport:
     formats: dict[str, str] = field(default_factory=dict)
     """Format per source, and how it was found out."""
 
+    notes: list[str] = field(default_factory=list)
+    """What a person should know of the sources, such as files of a folder that were skipped."""
+
     generation_kwargs: dict[str, Any] = field(default_factory=dict)
     """Template variables that chat and evaluation must set to meet the trained prompt."""
 

@@ -42,6 +42,7 @@ class Plan:
             "steps": self.steps,
             "lengths": histogram(self.data.train.examples.lengths.tolist()),
             "formats": report.formats,
+            "notes": report.notes,
             "generation_kwargs": report.generation_kwargs,
             "evaluation": evaluation,
             "cache": {"hit": self.data.cache.hit, "why": self.data.cache.why, "folder": str(self.data.cache.folder)},
@@ -98,6 +99,7 @@ def describe_plan(plan: Plan) -> str:
     report = plan.data.train.report
     lines = [("data", f"{report.rows:,} rows -> {report.examples:,} examples")]
     lines += [("format", f"{path}: {how}") for path, how in report.formats.items()]
+    lines += [("note", note) for note in report.notes]
     for name, reasons in (("rejected", report.rejected), ("dropped", report.dropped)):
         if reasons:
             lines.append((name, f"{reasons.total():,}: {count_reasons(reasons)}"))
