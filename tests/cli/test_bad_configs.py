@@ -130,6 +130,7 @@ YAML_CASES = [
     Bad("merge key", ["a.yaml:3", "merge keys"], [], "a.yaml", DATA + "columns: &c {prompt: q}\n<<: *c"),
     Bad("deep nesting", ["a.yaml", "nested too deeply"], [], "a.yaml", "columns: " + "[" * 5000),
     Bad("not UTF-8", ["a.yaml:2", "UTF-8"], [], "a.yaml", b"data_path: d\nrun_name: caf\xe9\n"),
+    Bad("control character", ["a.yaml:2", "U+0000"], [], "a.yaml", b"data_path: d\nrun_name: a\x00b\n"),
     Bad("UTF-16", ["a.yaml:1", "UTF-8"], [], "a.yaml", "data_path: d\n".encode("utf-16")),
     Bad("both precisions", ["fp16", "bf16", "a.yaml:2", "a.yaml:3"], [], "a.yaml", DATA + "fp16: true\nbf16: true"),
     Bad("4-bit without adapter", ["load_in_4bit", "a.yaml:2", "use_lora"], [], "a.yaml", DATA + "load_in_4bit: true"),
@@ -185,7 +186,7 @@ YAML_CASES = [
 ]
 
 OTHER_CASES = [
-    Bad("JSON syntax", ["a.json:2", "not usable as JSON"], [], "a.json", '{"seed": 1,\n}'),
+    Bad("JSON syntax", ["a.json:2", "not usable as JSON"], [], "a.json", '{"seed": 1,\n oops}'),
     Bad(
         "JSON duplicate", ["a.json:3", "seed is given twice"], [], "a.json", '{"seed": 1,\n"max_length": 9,\n"seed": 2}'
     ),

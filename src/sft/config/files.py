@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sft.config.json_file import parse_json
@@ -20,7 +21,7 @@ def read_file(path: str | Path) -> dict[str, RawValue]:
     Raises:
         ConfigError: the file is missing, unreadable, of another kind, or not what its suffix says.
     """
-    shown, file = str(path), Path(path).expanduser()
+    shown, file = str(path), Path(os.path.expanduser(path))
     text = _read_text(shown, file)
     suffix = file.suffix.lower()
     if suffix == ".json":
@@ -33,10 +34,10 @@ def read_file(path: str | Path) -> dict[str, RawValue]:
 
 
 def _read_text(shown: str, file: Path) -> str:
-    problem = _unusable(file)
-    if problem:
-        raise ConfigError(f"{shown}: {problem}")
     try:
+        problem = _unusable(file)
+        if problem:
+            raise ConfigError(f"{shown}: {problem}")
         content = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{shown}: cannot be read: {error.strerror}.") from None

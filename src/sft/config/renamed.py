@@ -118,7 +118,7 @@ def _share(value: Any) -> Any:
     """A warm-up ratio; 1 and more would be read as a count of steps."""
     try:
         ratio = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Refusal("must be a share of all steps, such as 0.03.") from None
     if not 0 <= ratio < 1:
         raise Refusal("must be a share of all steps from 0 to below 1; for a number of steps use warmup_steps.")

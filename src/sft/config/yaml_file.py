@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from sft.config.values import RawValue
 from sft.errors import ConfigError
@@ -36,18 +37,16 @@ def parse_yaml(text: str, path: str) -> dict[str, RawValue]:
     Raises:
         ConfigError: naming the file and line.
     """
-    loader = _StrictLoader(text)
     try:
-        node = loader.get_single_node()
-        return {} if node is None else _top_level(loader, node, path)
+        return _top_level(_StrictLoader(text), path)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        found = f"U+{ord(text[error.position]):04X}"
+        raise ConfigError(f"{path}:{line}: not usable as YAML: the character {found} is not allowed.") from None
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_marked(error, path)) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise ConfigError(f"{path}: lists or mappings are nested too deeply to be a configuration.") from None
-    finally:
-        loader.dispose()
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -81,7 +80,10 @@ for _name, _pattern, _first in CORE_SCHEMA:
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 
 
-def _top_level(loader: _StrictLoader, node: yaml.Node, path: str) -> dict[str, RawValue]:
+def _top_level(loader: _StrictLoader, path: str) -> dict[str, RawValue]:
+    node = loader.get_single_node()
+    if node is None:
+        return {}
     if not isinstance(node, yaml.MappingNode):
         found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
         raise ConfigError(

@@ -137,3 +137,10 @@ def test_folders_pipes_and_giants_are_no_configurations(tmp_path: Path) -> None:
         file.truncate(2**31)
     with pytest.raises(ConfigError, match="larger than"):
         read_file(tmp_path / "giant.json")
+
+
+def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: File name too long"):
+        read_file(tmp_path / f"{'x' * 5000}.yaml")
+    with pytest.raises(ConfigError, match="no such file"):
+        read_file("~nobody-of-this-name/a.yaml")
