@@ -105,6 +105,8 @@ class Encoder:
         self._tails: dict[str, list[int]] = {}
         bare = self._run("a")[0]
         self._adds_space = self._run_joined("a")[0] != bare
+        probe = "a b" + (control.texts[0] if control.texts else "")
+        self._keeps_spaces = not self._adds_space and self.decode(self._run(probe)[0]) == probe
         after_control = self._run((control.texts[0] if control.texts else "") + "a")[0]
         self.begins_with_bos = tokenizer.bos_token_id is not None and _first_id(tokenizer) == tokenizer.bos_token_id
         """Whether the tokenizer puts its beginning-of-sequence token before a text by itself."""
@@ -149,14 +151,14 @@ class Encoder:
     def writes(self, ids: Sequence[int], text: str) -> bool:
         """Whether ids decode to a text.
 
-        Taken as equal are Unicode's composed and decomposed forms, which many tokenizers unify, and, for tokenizers
-        that put a space before a text, spaces.
+        Taken as equal are Unicode's composed and decomposed forms, which many tokenizers unify, and white space for
+        tokenizers that do not keep it as it is (those that put a space before a text, or between words).
         """
         decoded = self.decode(ids)
         if decoded == text:
             return True
-        if self._adds_space:
-            decoded, text = decoded.replace(" ", ""), text.replace(" ", "")
+        if not self._keeps_spaces:
+            decoded, text = "".join(decoded.split()), "".join(text.split())
         return any(
             unicodedata.normalize(form, decoded) == unicodedata.normalize(form, text) for form in ("NFC", "NFKC")
         )
