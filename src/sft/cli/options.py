@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from sft.config import SFTConfig, load_config, read_file
+from sft.config import SFTConfig, load_config, parse_cli, read_file
 from sft.config.argv import take_apart
 from sft.config.renamed import apply_renames
 from sft.dialects import DIALECTS, Note, Translation, recognise, translate
@@ -43,10 +43,10 @@ def config_from_words(words: Sequence[str], dialect: str | None = None) -> SFTCo
 def read_translation(words: Sequence[str], dialect: str | None = None) -> tuple[Translation | None, Sequence[str]]:
     """What of the words is foreign, translated, and the words that come over it; None where all of them are ours."""
     parsed = take_apart(words)
-    if parsed.problems or (parsed.file is None and dialect is None):
-        return None, words
     if parsed.file is None:
-        return translate(parsed.overrides, str(dialect)), []
+        if dialect is None:
+            return None, words
+        return translate(parse_cli(words)[1], dialect), []
     values = read_file(parsed.file)
     dialect = dialect or recognise(values)
     if dialect is None:
