@@ -36,9 +36,10 @@ def training_arguments(config: SFTConfig, *, has_eval: bool, resuming: bool) -> 
         disable_tqdm=True,  # our own bar speaks
         logging_nan_inf_filter=False,  # a loss that is not a number is never shown as one
         use_cpu=not torch.accelerator.is_available(),
-        **checkpointing(config.gradient_checkpointing, known),
     )
     values.update(config.training_arguments)
+    asked = config.training_arguments.get("gradient_checkpointing_kwargs")
+    values.update(checkpointing(config.gradient_checkpointing, asked, known))
     arguments = TrainingArguments(**values)
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one process drives one GPU; several are driven by a launcher
@@ -51,8 +52,11 @@ def trackers(report_to: str | list[str] | None) -> list[str]:
     return [name for name in names if name not in NO_TRACKER]
 
 
-def checkpointing(enabled: bool, known: set[str]) -> dict[str, Any]:
-    """Recompute activations, under the name that the installed transformers has for it, without re-entrance."""
+def checkpointing(enabled: bool, kwargs: Any, known: set[str]) -> dict[str, Any]:
+    """Recompute activations, under the name that the installed transformers has for it.
+
+    ``kwargs`` is what the user asked for; by default without re-entrance.
+    """
     name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-    stale = {"gradient_checkpointing": None} if name != "gradient_checkpointing" else {}
-    return {**stale, name: enabled, f"{name}_kwargs": {"use_reentrant": False} if enabled else None}
+    gone = dict.fromkeys(("gradient_checkpointing", "gradient_checkpointing_kwargs"))
+    return {**gone, name: enabled, f"{name}_kwargs": (kwargs or {"use_reentrant": False}) if enabled else None}
