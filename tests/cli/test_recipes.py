@@ -20,6 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
+# PEFT still asks for a name that transformers is giving up.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 PROGRAMS = {
@@ -126,14 +129,15 @@ def test_qwen3_command(command: str, qwen3: Path, tiny_model_folder: Path) -> No
 
     output = qwen3 / words[words.index("--output_dir") + 1]
     if "--use_lora" in words:
-        from peft import PeftModel
+        from safetensors.torch import load_file
 
         saved = json.loads((output / "adapter_config.json").read_text())
-        asked = int(words[words.index("--lora_r") + 1])
-        assert saved["r"] == asked
+        assert saved["r"] == int(words[words.index("--lora_r") + 1])
         assert (output / "tokenizer.json").is_file()
-        model = PeftModel.from_pretrained(load(tiny_model_folder), output)
-        assert any(parameter.abs().sum() > 0 for name, parameter in model.named_parameters() if "lora_B" in name)
+        adapter = load_file(output / "adapter_model.safetensors")
+        assert any(tensor.abs().sum() > 0 for name, tensor in adapter.items() if "lora_B" in name), (
+            "nothing was trained"
+        )
     else:
         assert not weights(load(output)).equal(weights(load(tiny_model_folder))), "nothing was trained"
     if "--resume_from_checkpoint" in words:
@@ -184,11 +188,16 @@ def accelerate(tmp_path: Path, tiny_model_folder: Path) -> Path:
     return folder
 
 
+def faster(words: list[str]) -> list[str]:
+    """Two steps under warm-up would leave the model nearly as it was."""
+    return [] if "--learning_rate" in words else ["--learning_rate", "0.02", "--warmup_steps", "0"]
+
+
 @pytest.mark.parametrize("command", commands("accelerate"))
 def test_accelerate_command(command: str, accelerate: Path, tiny_model_folder: Path) -> None:
     words = shlex.split(command)
     small = ["--max_steps", "2", "--gen_every_n_steps", "1", "--gen_max_new_tokens", "8"]
-    run(command, accelerate, *small)
+    run(command, accelerate, *small, *faster(words))
     if "lora_train_config.yaml" in words:
         _check_adapter_and_merged_model(accelerate / "outputs_lora", tiny_model_folder)
     else:
@@ -214,13 +223,13 @@ def _check_adapter_and_merged_model(output: Path, base: Path) -> None:
     assert ids.equal(adapter["tokenizer"]("What is 3 + 3?", return_tensors="pt").input_ids)
     with torch.no_grad():
         one, other, untrained = (part["model"].eval()(ids).logits for part in (merged, adapter, {"model": load(base)}))
-    torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
-    assert (one - untrained).abs().max() > 1e-3, "nothing was trained"
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    assert (one - untrained).abs().max() > 1e-4, "nothing was trained"
 
 
 def test_accelerate_on_two_processes(accelerate: Path, tiny_model_folder: Path) -> None:
     launch = "accelerate launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
-    run(f"{launch} sft.py --config lora_train_config.yaml", accelerate, "--max_steps", "2")
+    run(f"{launch} sft.py --config lora_train_config.yaml", accelerate, "--max_steps", "2", *faster([]))
     _check_adapter_and_merged_model(accelerate / "outputs_lora", tiny_model_folder)
 
 
