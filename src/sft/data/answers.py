@@ -124,12 +124,15 @@ def differing(one: str, other: str) -> tuple[str, str]:
 
 
 def _thoughts_and_content(message: Mapping[str, Any]) -> tuple[str, str]:
-    content = str(message["content"])
+    """Thoughts kept apart, or inside of the content before ``</think>``; without thoughts the content is left whole,
+    save for empty think tags before it."""
+    content = str(message["content"]).strip()
     apart = str(message.get("reasoning_content") or "").strip()
-    if apart or "</think>" not in content:
-        return apart, content.strip()
-    thoughts, _, answer = content.partition("</think>")
-    return thoughts.rpartition("<think>")[2].strip(), answer.strip()
+    before, tag, after = content.partition("</think>")
+    if apart or not tag:
+        return apart, content
+    thoughts = before.rpartition("<think>")[2].strip()
+    return (thoughts, after.strip()) if thoughts or before.strip() == "<think>" else ("", content)
 
 
 def _wrong_head(text: str, prompt: str) -> Mismatch:

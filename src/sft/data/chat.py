@@ -59,7 +59,7 @@ class Chat:
         tools = list(conversation.tools)
         shield = UNSHIELDED
         if control is not None:
-            shield = shield_row(conversation, control, turns, tools)
+            shield = Shield.over(control, turns, tools)
             turns, tools = shield.cover(control, turns), shield.cover(control, tools)
         return cls(
             conversation=conversation,
@@ -153,18 +153,6 @@ class Chat:
     def _row_error(self, turn: int, mismatch: Mismatch) -> RowError:
         detail = self.shield.uncover(mismatch.detail).text
         return RowError(self.conversation.source, mismatch.reason, f"Message {turn + 1}: {detail}")
-
-
-def shield_row(conversation: Conversation, control: ControlTokens, *values: Any) -> Shield:
-    """A shield for the special-token text of a row.
-
-    Raises:
-        RowError: the row leaves no character to cover it with.
-    """
-    try:
-        return Shield.over(control, *values)
-    except ValueError as error:
-        raise RowError(conversation.source, str(error), "Set allow_special_tokens to let them act") from error
 
 
 def probe_turn_end(template: ChatTemplate, candidates: Sequence[str]) -> str | None:

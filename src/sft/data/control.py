@@ -14,9 +14,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-# One plane of private-use characters is enough unless a row uses it itself.
-PRIVATE_PLANES = (0xF0000, 0x100000)
-PLANE_SIZE = 0xFFFE
+# Private-use characters of one plane: more than any tokenizer has control tokens and any row has of them.
+PRIVATE = range(0xF0000, 0xFFFFE)
 
 Turns = Sequence[Mapping[str, Any]]
 
@@ -79,19 +78,13 @@ class Shield:
 
     @classmethod
     def over(cls, control: ControlTokens, *values: Any) -> Shield:
-        """A shield for the strings in ``values``, however deep they lie.
-
-        Raises:
-            ValueError: the strings use every private-use character.
-        """
+        """A shield for the strings in ``values``, however deep they lie, of characters that none of them holds."""
         strings = list(strings_in(values))
         if not any(control.occurs_in(text) for text in strings):
             return UNSHIELDED
-        for plane in PRIVATE_PLANES:
-            taken = re.compile(f"[{chr(plane)}-{chr(plane + PLANE_SIZE - 1)}]")
-            if not any(taken.search(text) for text in strings):
-                return cls({chr(plane + index): token for index, token in enumerate(control.texts)})
-        raise ValueError("the row holds special-token text and uses every private-use character")
+        taken = set("".join(strings))
+        free = (character for character in map(chr, PRIVATE) if character not in taken)
+        return cls(dict(zip(free, control.texts, strict=False)))
 
     def __bool__(self) -> bool:
         return bool(self.token_of)

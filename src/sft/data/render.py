@@ -16,7 +16,7 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from sft.data.answers import Located, differing, snippet
-from sft.data.chat import Chat, probe_turn_end, shield_row
+from sft.data.chat import Chat, probe_turn_end
 from sft.data.chat_template import ChatTemplate
 from sft.data.control import UNSHIELDED, ControlTokens, Shield, Uncovered
 from sft.data.encode import Encoder
@@ -226,7 +226,7 @@ class Renderer:
         bos, eos = self._text_ends(conversation, text)
         covered = text
         if not self.allow_special_tokens:
-            shield = shield_row(conversation, self.control, text)
+            shield = Shield.over(self.control, text)
             covered, prompt = shield.cover(self.control, text), shield.cover(self.control, prompt)
             written = shield.uncover(bos + covered + eos)
         else:

@@ -229,6 +229,13 @@ def test_empty_thoughts_in_the_data_are_no_thoughts(new_tokenizer: Any) -> None:
     assert trained(example, tokenizer) == ["one<|im_end|>"]
 
 
+def test_think_tags_that_the_template_eats_are_refused_for_the_row(new_tokenizer: Any) -> None:
+    renderer = Renderer(new_tokenizer("qwen3"))
+    for content in ("</think>", "one</think>two</think>three"):
+        with pytest.raises(RowError, match="the template changes an answer"):
+            renderer.render(chat(user("What?"), answer(content)))
+
+
 def test_rows_with_and_without_thoughts_leave_the_switch_alone(new_tokenizer: Any) -> None:
     renderer = Renderer(new_tokenizer("qwen3"))
     renderer.render(chat(user("What?"), answer("one")))
