@@ -183,7 +183,7 @@ def accelerate(tmp_path: Path, tiny_model_folder: Path) -> Path:
         text = path.read_text(encoding="utf-8").replace("Qwen/Qwen2.5-0.5B-Instruct", str(tiny_model_folder))
         path.write_text(text, encoding="utf-8")
     rows = [{"question": f"What is {n} + {n}?", "answer": f"It is {2 * n}."} for n in range(24)]
-    write_json(folder / "openai" / "gsm8k" / "train.json", rows)
+    write_json(folder / "openai" / "gsm8k" / "main" / "train.json", rows)
     (folder / "questions.txt").write_text("What is 1 + 1?\nWhat is the capital of France?\n", encoding="utf-8")
     return folder
 

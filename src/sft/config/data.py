@@ -33,7 +33,7 @@ class DataOptions:
         "Conversations taken out of the training data for the evaluation loss: below 1 a share, from 1 on a count.",
         minimum=0,
     )
-    data_split: str = option("train", "Split read from hub data sets.")
+    data_split: str = option("train", "Split read from hub data sets, and from folders whose files name one.")
     data_revision: str | None = option(None, "Branch, tag or commit of hub data sets. Unset: their default branch.")
     format_type: str | None = option(
         None, "How rows are written. Unset: found out from the rows, and said.", choices=FORMAT_TYPES

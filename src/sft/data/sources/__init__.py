@@ -24,6 +24,7 @@ from sft.data.sources.files import (
 from sft.data.sources.fingerprint import hash_file, hash_spec
 from sft.data.sources.json_rows import read_json_document, read_json_lines
 from sft.data.sources.spec import SourceSpec, check_columns, nearest, parse_sources
+from sft.data.sources.splits import choose_files, refuse_slice
 from sft.data.types import BadRow, Row
 from sft.errors import DataError
 
@@ -62,22 +63,37 @@ def list_parts(spec: SourceSpec) -> tuple[list[Part], list[str]]:
     if os.path.isdir(path):
         if is_saved_set(path):
             return [Part(spec.path, path, spec)], []
-        found = list_folder(path)
-        if not found.files:
-            skipped = ", ".join(os.path.relpath(name, path) for name in found.skipped[:5]) or "nothing"
-            raise DataError(f"data_path {spec.path!r}: the folder holds no data file; it holds {skipped}")
-        named = [Part(os.path.join(spec.path, os.path.relpath(name, path)), name, spec) for name in found.files]
-        return named, [os.path.relpath(name, path) for name in found.skipped]
+        return _list_folder_parts(spec, path)
     if os.path.exists(path):
         if kind_of(path) is None:
             raise DataError(
                 f"data_path {spec.path!r}: the name does not say how the file is written. Known endings are .json, "
                 ".jsonl, .ndjson, .csv and .tsv (each also with .gz or .zst behind it) and .parquet; rename the file"
             )
+        if spec.subset:
+            raise DataError(f"data_path {spec.path!r}: a file has no subsets, but {spec.subset!r} is asked for")
+        refuse_slice(spec.split, spec.path)
         return [Part(spec.path, path, spec)], []
     if not is_hub_name(spec.path):
         raise no_such_file(spec.path)
     return [Part(spec.path, None, spec)], []
+
+
+def _list_folder_parts(spec: SourceSpec, path: str) -> tuple[list[Part], list[str]]:
+    """The files of the subset and split asked for; a subset is a folder within the folder, as it is on the hub."""
+    refuse_slice(spec.split, spec.path)
+    inside = os.path.join(path, spec.subset) if spec.subset else path
+    if not os.path.isdir(inside):
+        folders = ", ".join(sorted(entry.name for entry in os.scandir(path) if entry.is_dir())) or "no folder"
+        raise DataError(f"data_path {spec.path!r}: there is no subset {spec.subset!r} in it; it holds {folders}")
+    found = list_folder(inside)
+    if not found.files:
+        skipped = ", ".join(os.path.relpath(name, path) for name in found.skipped[:5]) or "nothing"
+        raise DataError(f"data_path {spec.path!r}: the folder holds no data file; it holds {skipped}")
+    chosen = choose_files(found.files, inside, spec.split)
+    left_out = [name for name in found.files if name not in chosen]
+    parts = [Part(os.path.join(spec.path, os.path.relpath(name, path)), name, spec) for name in chosen]
+    return parts, [os.path.relpath(name, path) for name in [*left_out, *found.skipped]]
 
 
 def read_rows(spec: SourceSpec) -> Iterator[Row | BadRow]:

@@ -21,10 +21,10 @@ class SourceSpec:
     """File or folder as the user named it, or name of a hub data set."""
 
     subset: str | None = None
-    """Configuration of a hub data set."""
+    """Configuration of a hub data set; of a folder, the folder within it."""
 
     split: str = "train"
-    """Split of a hub data set; also picks the list in a JSON file that holds several."""
+    """Split of a hub data set; of a folder, the files named so; of a JSON file that holds several lists, the list."""
 
     revision: str | None = None
     """Branch, tag or commit of a hub data set."""
