@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sft.config import SFTConfig, load_config
-    from sft.data.dataset import SFTDataset
     from sft.errors import SftError
     from sft.export.merge import merge_adapter
     from sft.training.api import SFTTrainer
+    from sft.training.dataset import SFTDataset
     from sft.training.run import run_training
 
 __version__ = "0.1.0"
@@ -34,7 +34,7 @@ __all__ = [
 
 _HOMES = {
     "SFTConfig": "sft.config",
-    "SFTDataset": "sft.data.dataset",
+    "SFTDataset": "sft.training.dataset",
     "SFTTrainer": "sft.training.api",
     "SftError": "sft.errors",
     "load_config": "sft.config",

@@ -54,8 +54,8 @@ def test_the_module_runs_as_a_program() -> None:
 
 def test_public_names_are_the_real_ones() -> None:
     from sft.config import SFTConfig
-    from sft.data.dataset import SFTDataset
     from sft.training.api import SFTTrainer
+    from sft.training.dataset import SFTDataset
 
     assert (sft.SFTConfig, sft.SFTDataset, sft.SFTTrainer) == (SFTConfig, SFTDataset, SFTTrainer)
     assert all(getattr(sft, name) is not None for name in sft.__all__)
