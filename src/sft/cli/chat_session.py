@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sft.data.control import Shield
 from sft.data.render import Renderer
-from sft.data.templates import read_template, template_names
+from sft.data.templates import template_names
 from sft.errors import ModelError
 from sft.export.adapted import generation_config_of, load_adapted, load_tokenizer_of
 from sft.export.adapter import Adapter, is_adapter, read_adapter
@@ -20,6 +20,7 @@ from sft.export.fit import check_fit, read_base_config
 from sft.generation import Completion, Sampling
 from sft.generation.streaming import stream
 from sft.models.load import explain_load_failure, load_model
+from sft.models.tokenizer import choose_template
 
 
 @dataclass
@@ -101,7 +102,7 @@ def load_for_chat(
         loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code).eval()
         tokenizer = _load_tokenizer(model, trust_remote_code)
     if chat_template is not None:
-        tokenizer.chat_template = read_template(chat_template)
+        choose_template(tokenizer, chat_template)
     if tokenizer.chat_template is None:
         raise ModelError(
             f"{adapter or model!r} has no chat template, so it is not known how it expects to be asked. Choose one "

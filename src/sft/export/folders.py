@@ -36,12 +36,22 @@ def written_whole(folder: Path, *, keep_others: bool = False) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        _open_to_readers(partial)
         if inside:
             _move_files(partial, folder)
         else:
             _replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give every file the permissions that new files have here; safetensors writes files that only their owner reads."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask)
 
 
 def _move_files(partial: Path, folder: Path) -> None:

@@ -71,8 +71,9 @@ def save_run(
                 base_model=config.model_name_or_path,
                 adapter_path=folder,
                 output_path=root / config.merged_dir,
+                base_revision=config.model_revision,
                 trust_remote_code=config.trust_remote_code,
-                keep_others=config.merged_dir == ".",
+                keep_others=True,  # an earlier end of this run may have merged there
             )
             announce(
                 f"merged model against adapter, as written, on {merge.num_prompts} prompts: max logit difference "

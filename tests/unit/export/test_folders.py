@@ -59,3 +59,12 @@ def test_a_run_folder_keeps_everything_but_earlier_weights(tmp_path: Path) -> No
         (partial / "parts" / "x").write_text("x")
     assert names(run) == {"checkpoint-3", "run.json", "model.safetensors", "parts"}
     assert (run / "checkpoint-3" / "model.safetensors").read_text() == "checkpoint"
+
+
+def test_files_are_as_readable_as_any_new_file(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "model") as partial:
+        (partial / "weights").write_text("w")
+        (partial / "weights").chmod(0o600)
+        (partial / "usual").write_text("u")
+        usual = (partial / "usual").stat().st_mode
+    assert (tmp_path / "model" / "weights").stat().st_mode == usual
