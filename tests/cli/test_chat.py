@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -227,3 +229,49 @@ def test_mistakes_are_named(shared_data: Path, model: Path, tmp_path: Path, talk
     (adapter / "adapter_config.json").write_text(json.dumps({**values, "base_model_name_or_path": None}))
     with pytest.raises(ModelError, match="names no base model"):
         load_for_chat(str(adapter))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_at_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(model: Path) -> None:
+    """A real process at a pseudo-terminal. The answer would run to 450 tokens; it is stopped after its first piece."""
+    command = [sys.executable, "-m", "sft.cli.main", "chat", "--model", str(model), "--max_new_tokens", "450"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import pty, sys; sys.exit(pty.spawn({command!r}) >> 8)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    watchdog = threading.Timer(180, process.kill)  # then the next read finds the end and the test fails
+    watchdog.start()
+    seen = b""
+
+    def read_until(mark: bytes) -> None:
+        nonlocal seen
+        while mark not in seen:
+            piece = os.read(process.stdout.fileno(), 4096)
+            assert piece, seen.decode(errors="replace")
+            seen += piece
+
+    def type_in(keys: bytes) -> None:
+        process.stdin.write(keys)
+        process.stdin.flush()
+
+    try:
+        read_until(b"Ctrl-C stops an answer]")
+        read_until(b"> ")
+        type_in(b"Once upon a time\n")
+        read_until(b"Once upon a time\r\n")
+        seen = seen.rpartition(b"Once upon a time\r\n")[2]
+        read_until(b" ")
+        type_in(b"\x03")
+        read_until(b"[stopped]")
+        read_until(b"> ")
+        assert b"cut after" not in seen
+        type_in(b"\x04")
+        assert process.wait(timeout=60) == EXIT_DONE
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()

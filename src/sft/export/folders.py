@@ -46,7 +46,7 @@ def written_whole(folder: Path, *, keep_others: bool = False) -> Iterator[Path]:
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Give every file the permissions that new files have here; safetensors writes files that only their owner reads."""
+    """Give every file the permissions that new files have here; safetensors lets only the owner read."""
     umask = os.umask(0)
     os.umask(umask)
     for path in folder.rglob("*"):
