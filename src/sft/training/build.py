@@ -19,7 +19,7 @@ from sft.config import SFTConfig
 from sft.data.collate import Collator, TrainingRows
 from sft.data.prepare import PreparedData
 from sft.data.types import Example
-from sft.errors import ConfigError
+from sft.errors import ConfigError, ModelError
 from sft.generation.in_process import generate
 from sft.models.adapters import add_adapter
 from sft.models.load import load_model, resolve_dtype
@@ -55,8 +55,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
         load_in_4bit=config.load_in_4bit,
         load_in_8bit=config.load_in_8bit,
     )
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer))
+    add_embedding_rows(model, tokenizer, config)
     model.config.use_cache = False
     if not config.use_lora:
         return model
@@ -72,6 +71,28 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
         use_dora=config.use_dora,
         adapter_name_or_path=config.adapter_name_or_path,
     )
+
+
+def add_embedding_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig) -> None:
+    """Give every token of the tokenizer a row in the embeddings; a model may have more rows than that.
+
+    Raises:
+        ModelError: the new rows would stay as they are, because a LoRA adapter does not train them.
+    """
+    embeddings = model.get_input_embeddings()
+    missing = len(tokenizer) - embeddings.num_embeddings
+    if missing <= 0:
+        return
+    if config.use_lora and not config.modules_to_save:
+        names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+        head = model.get_output_embeddings()
+        layers = [names[id(module)] for module in (embeddings, head) if module is not None]
+        raise ModelError(
+            f"the tokenizer has {missing} tokens that {config.model_name_or_path} has no embedding for. Under LoRA "
+            f"their rows would stay random. Train these layers whole: --modules_to_save {' '.join(layers)}; "
+            "or use the model's own tokenizer."
+        )
+    model.resize_token_embeddings(len(tokenizer))
 
 
 def prove_packing(model: PreTrainedModel, data: PreparedData, pad_token_id: int) -> Isolation:
