@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sft.config.values import TRUE_WORDS, RawValue, shown
+from sft.config.values import TRUE_WORDS, RawValue
 from sft.dialects.translation import Draft, Translation
 
 NAME = "accelerate_yaml"
@@ -133,13 +133,13 @@ def _require(draft: Draft, key: str, target: str) -> None:
 
 def _apply_defaults(draft: Draft, *, uses_lora: bool) -> None:
     for target, value in DEFAULTS.items():
-        draft.default(target, value, f"{shown(value)}, as in default_train_config.yaml")
+        draft.default(target, value, "as in default_train_config.yaml")
     if "columns" in draft.values:
         draft.default("format_type", "custom", "the columns are named")
     draft.default("overlong", "drop", "rows longer than max_seq_length are left out; half an answer teaches no end")
     if uses_lora:
         for target, value in LORA_DEFAULTS.items():
-            draft.default(target, value, f"{shown(value)}, as in default_train_config.yaml")
+            draft.default(target, value, "as in default_train_config.yaml")
         draft.default("model_dir", "lora_weights", "the adapter lies in output_dir/lora_weights")
         draft.default("merged_dir", ".", "the merged model lies in output_dir itself")
     else:

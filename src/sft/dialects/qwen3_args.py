@@ -1,7 +1,7 @@
 """The command line of ``train_sft.py``. Its names are ours but for two, so the rest of our options work there too.
 
-Two of its defaults are not taken over, for they only limited it: ``format_type alpaca`` (the rows show their format) and
-four processes that load rows (rows are prepared before training).
+Two of its defaults are not taken over, for they only limited it: ``format_type alpaca`` (the rows show their format)
+and four processes that load rows (rows are prepared before training).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from sft.config.catalog import OPTIONS
 from sft.config.renamed import RENAMED
 from sft.config.suggestions import nearest, suggest
 from sft.config.training_arguments import installed_fields
-from sft.config.values import RawValue
+from sft.config.values import RawValue, shown
 from sft.errors import ConfigError
 
 Status = Literal["kept", "renamed", "defaulted", "ignored", "refused"]
@@ -117,7 +117,7 @@ class Draft:
         given = {RENAMED[name].new if name in RENAMED else name for name in (*self.values, *self.overrides)}
         if target not in given:
             self.values[target] = RawValue(value, f"default of {self.dialect}")
-            self.notes.append(Note(target, "defaulted", target, reason))
+            self.notes.append(Note(target, "defaulted", target, f"{shown(value)}: {reason}"))
 
     def _take_old(self, key: str, raw: RawValue, name: str) -> None:
         """A name of older transformers: SFTConfig knows how its value is written now."""
