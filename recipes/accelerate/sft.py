@@ -1,8 +1,8 @@
 """Fine-tune as one YAML file says: ``accelerate launch sft.py --config default_train_config.yaml``.
 
-  --config FILE               sections model, dataset, training; default: default_train_config.yaml
-  --gen_questions_file FILE   one question a line, answered every gen_every_n_steps into output_dir/gen_results
-  --key value ...             any option of `sft train`; wins over the file
+--config FILE               sections model, dataset, training; default: default_train_config.yaml
+--gen_questions_file FILE   one question a line, answered every gen_every_n_steps into output_dir/gen_results
+--key value ...             any option of `sft train`; wins over the file
 """
 
 import argparse
