@@ -65,12 +65,14 @@ def make_example(
         raise RowError(source, str(error), "Set allow_special_tokens to let it act") from error
     ids = np.array(encoded.ids, dtype=np.int32)
     mask = np.zeros(len(ids), dtype=np.uint8)
-    weights = np.ones(len(ids), dtype=np.float32)
+    is_weighted = any(stretch.weight != 1 for stretch in stretches)
+    weights = np.ones(len(ids), dtype=np.float32) if is_weighted else None
     trained_text = []
     for stretch, (start, end) in zip(stretches, spans, strict=True):
         first, last = max(encoded.token_at(start), 1), encoded.token_at(end)
         mask[first:last] = 1
-        weights[first:last] = stretch.weight
+        if weights is not None:
+            weights[first:last] = stretch.weight
         text = written.text[start:end] if start else encoder.decode(encoded.ids[first:last])
         trained_text.append(text)
         if is_exact:
@@ -85,7 +87,7 @@ def make_example(
         text=written.text,
         source=source,
         turn=turn,
-        weights=weights if any(stretch.weight != 1 for stretch in stretches) else None,
+        weights=weights,
         trained_text=tuple(trained_text),
         trained_turns=tuple(stretch.turn for stretch in stretches),
     )

@@ -156,10 +156,10 @@ class Renderer:
     def _in_one(self, chat: Chat, located: Sequence[Located]) -> Example | str:
         """One example with every trained turn, or why one sequence would not be honest."""
         answers = [found for found in located if chat.is_answer(found.turn)] or located
-        variables = {json.dumps(dict(found.kwargs), sort_keys=True) for found in answers}
-        if len(variables) > 1:
-            return f"its answers need different template variables ({' and '.join(sorted(variables))})"
         kwargs, last = answers[0].kwargs, located[-1]
+        other = next((found.kwargs for found in answers if found.kwargs != kwargs), None)
+        if other is not None:
+            return f"its answers need different template variables ({dict(kwargs)} and {dict(other)})"
         is_known = last.turn == chat.last and last.kwargs == kwargs
         text = last.text if is_known else chat.write(len(chat.turns), kwargs)
         stretches = []
