@@ -72,3 +72,14 @@ def test_mistakes(words: list[str], more: list[str], capsys: pytest.CaptureFixtu
     err = capsys.readouterr().err
     assert more[1].lstrip("-") in err
     assert "Traceback" not in err
+
+
+def test_plain_text_without_a_chat_template(
+    words: list[str], alpaca_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"instruction": "Add.", "input": "1 1", "output": "2"}]
+    alpaca_file.write_text(json.dumps(rows), encoding="utf-8")
+    assert main([*words, "--json", "--use_chat_template", "False"]) == 0
+    [described] = objects(capsys.readouterr().out)
+    assert described["text"] == "Instruction: Add.\nInput: 1 1\nResponse: 2<|im_end|>\n"
+    assert described["trained_text"] == " 2<|im_end|>"

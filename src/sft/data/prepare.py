@@ -208,6 +208,7 @@ def _read(config: SFTConfig, data_path: str | list[Any] | None) -> ConversationS
         _specs(config, data_path),
         role_names=config.role_names,
         system_prompt=config.system_prompt,
+        input_separator="\n\n" if config.use_chat_template else "\nInput: ",
         max_bad_rows=config.max_bad_rows,
         seed=config.seed,
     )
