@@ -80,6 +80,10 @@ def test_mistakes_are_one_message_and_exit_code_2(base: Path, adapter: Path, tmp
         (["--adapter_path", "{adapter}", "--output_path", "{adapter}"], "merged from"),
         (["--adapter_path", "{adapter}", "--output_path", "{output}", "--base_model", "{output}x"], "base model"),
         (["--adapter_path", "{adapter}", "--output_path", "{output}", "--push_to_hub"], "--hub_model_id"),
+        (
+            ["--adapter_path", "{adapter}", "--output_path", "{output}", "--push_to_hub", "--hub_model_id", "a/b/c"],
+            "'a/b/c' is no name",
+        ),
         (["--adapter_path", "{adapter}", "--output_path", "{output}", "--max_difference", "0"], "does not equal"),
         (["--adapter_path", "{adapter}", "--output_path", "{output}", "--dtype", "int4"], "dtype"),
         (["--adapter_path", "{adapter}", "--output_path", "{output}", "--adaptor", "x"], "--adaptor"),

@@ -45,7 +45,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--push_to_hub needs the name of the repository: --hub_model_id OWNER/NAME.")
     from transformers.utils import logging
 
+    from sft.export.hub import check_name
     from sft.export.merge import merge_adapter
+
+    if args.push_to_hub:
+        check_name(args.hub_model_id)
 
     if args.json or not sys.stderr.isatty():
         logging.disable_progress_bar()

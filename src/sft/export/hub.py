@@ -5,8 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from sft.errors import ExportError
+from sft.errors import ConfigError, ExportError
+
+
+def check_name(model_id: str) -> None:
+    """Refuse a repository name that the hub would refuse, before hours of work and not after.
+
+    Raises:
+        ConfigError: it is no OWNER/NAME.
+    """
+    try:
+        validate_repo_id(model_id)
+    except HFValidationError as error:
+        raise ConfigError(f"hub_model_id {model_id!r} is no name for a repository. Give OWNER/NAME. {error}") from error
 
 
 def push_folder(folder: Path, model_id: str, *, private: bool = False) -> str:

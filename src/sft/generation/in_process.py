@@ -153,9 +153,7 @@ def undisturbed(model: Any, *, seed: int) -> Iterator[None]:
     state of the CPU and of the model's device is restored, so that training goes on bit for bit as without the pause.
     """
     training = [(module, module.training) for module in model.modules()]
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type not in ("cpu", "meta")}
-    kind = model.device.type if devices else "cuda"
-    with torch.random.fork_rng(devices=list(devices), device_type=kind), torch.no_grad():
+    with random_state_kept(model), torch.no_grad():
         torch.manual_seed(seed)
         model.eval()
         try:
@@ -163,6 +161,23 @@ def undisturbed(model: Any, *, seed: int) -> Iterator[None]:
         finally:
             for module, was_training in training:
                 module.training = was_training
+
+
+@contextmanager
+def random_state_kept(model: Any) -> Iterator[None]:
+    """Afterwards the random numbers of the CPU and of every device with weights of the model go on as before."""
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type not in ("cpu", "meta")}
+    if any(device.type == "mps" for device in devices):  # has one generator, and no fork_rng
+        state = torch.mps.get_rng_state()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                yield
+        finally:
+            torch.mps.set_rng_state(state)
+        return
+    kind = next(iter(devices)).type if devices else "cuda"
+    with torch.random.fork_rng(devices=list(devices), device_type=kind):
+        yield
 
 
 def generation_arguments(model: Any, tokenizer: Any, sampling: Sampling, max_new_tokens: int) -> dict[str, Any]:
