@@ -170,7 +170,8 @@ def fingerprints(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> dict[
     """Everything that decides the prepared data, by name; a change of any makes it be prepared anew."""
     rules = (
         "format_type", "columns", "role_names", "system_prompt", "use_chat_template", "max_bad_rows",
-        "chat_template_kwargs", "train_on", "rewritten_history", "allow_special_tokens", "append_eos", "max_length", "overlong", "validation_size",
+        "chat_template_kwargs", "train_on", "rewritten_history", "allow_special_tokens", "append_eos",
+        "max_length", "overlong", "validation_size",
     )  # fmt: skip
     parts = {name: json.dumps(getattr(config, name), sort_keys=True) for name in rules}
     parts["seed"] = str(config.seed)
