@@ -104,6 +104,14 @@ class ExampleStore:
         path, unit = self._places[self._origin[index]]
         return Source(path, int(self._line[index]), unit)
 
+    def count_by_path(self) -> dict[str, int]:
+        """Examples per file or hub data set, in the order they were first seen."""
+        counts = np.bincount(self._origin, minlength=len(self._places))
+        totals: dict[str, int] = {}
+        for (path, _unit), count in zip(self._places, counts, strict=True):
+            totals[path] = totals.get(path, 0) + int(count)
+        return totals
+
     @property
     def weighted(self) -> bool:
         """Whether any token counts for more or less than one."""

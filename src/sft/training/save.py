@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,10 @@ def card_facts(
     return TrainingFacts(
         base_model=config.model_name_or_path,
         base_revision=config.model_revision,
-        sources=[DataSource(path=path) for path in report.formats],
+        sources=[
+            DataSource(path=path, num_examples=count, sha256=hash_file(Path(path)))
+            for path, count in plan.data.train.examples.count_by_path().items()
+        ],
         trained_on=config.train_on,
         chat_template=template_origin(tokenizer),
         hyperparameters={name: getattr(config, name) for name in names},
@@ -111,3 +115,14 @@ def card_facts(
             **results,
         },
     )
+
+
+def hash_file(path: Path) -> str | None:
+    """SHA-256 of a file, the hash people compare downloads with; None for what is no file."""
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,8 @@ def test_round_trip(tmp_path_factory, drawn) -> None:  # type: ignore[no-untyped
     assert store.weighted == any(weighted for _, weighted in drawn)
     assert store.lengths.tolist() == [len(example) for example in written]
     assert store.trained_lengths.tolist() == [example.num_trained_tokens for example in written]
+    assert sum(store.count_by_path().values()) == len(written)
+    assert store.count_by_path() == dict(Counter(example.source.path for example in written))
     for expected, found in zip(written, store, strict=True):
         assert found.input_ids.tolist() == expected.input_ids.tolist()
         assert found.loss_mask.tolist() == expected.loss_mask.tolist()
