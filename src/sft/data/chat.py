@@ -83,17 +83,17 @@ class Chat:
         """What the template writes of the first turns."""
         return self.template.write(self.turns[:num_turns], self.tools, kwargs, generation_prompt=generation_prompt)
 
-    def uncover(self, text: str, num_turns: int, kwargs: Mapping[str, Any], written: int) -> Uncovered:
+    def uncover(self, text: str, num_turns: int, kwargs: Mapping[str, Any], *, eos_at: int | None = None) -> Uncovered:
         """Put the row's special-token texts back, and check that the template writes this very text.
 
-        Only the first ``written`` characters of ``text`` are compared: an end-of-sequence token may have been added.
+        ``eos_at`` is where an end-of-sequence token was written that is not the template's.
         """
         uncovered = self.shield.uncover(text)
         if self.shield:
             messages = [message.for_template() for message in self.conversation.messages[:num_turns]]
             direct = self.template.write(messages, self.conversation.tools, kwargs)
-            end = uncovered.position(written)
-            if direct[:end] != uncovered.text[:end]:
+            compared = slice(None, None if eos_at is None else uncovered.position(eos_at))
+            if direct[compared] != uncovered.text[compared]:
                 raise RowError(
                     self.conversation.source,
                     "the chat template acts on special-token text in a message",

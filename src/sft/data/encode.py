@@ -126,6 +126,7 @@ class Encoder:
 
         Raises:
             ValueError: the tokenizer cannot write the owned text without its special tokens.
+            UnicodeEncodeError: the text holds half of a surrogate pair.
         """
         if not text:
             return Encoded([], text, (Piece(0, 0, 0, None),), {})
@@ -236,6 +237,9 @@ class Encoder:
         backend.encode_special_tokens = plain
         try:
             encoding = backend.encode(text, add_special_tokens=False)
+        except TypeError:
+            text.encode("utf-8")  # half of a surrogate pair is what the backend cannot take: UnicodeEncodeError
+            raise
         finally:
             backend.encode_special_tokens = usual
         return encoding.ids, encoding

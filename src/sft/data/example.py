@@ -61,6 +61,8 @@ def make_example(
     borders, ends = _borders(written.text, stretches, spans, encoder) if is_exact else ([], [])
     try:
         encoded = encoder.encode(written.text, owned=written.owned, borders=borders, ends=ends, begins_at=begins_at)
+    except UnicodeEncodeError as error:
+        raise RowError(source, "the text is no valid Unicode", f"It holds {error.object[error.start]!a}") from error
     except ValueError as error:
         raise RowError(source, str(error), "Set allow_special_tokens to let it act") from error
     ids = np.array(encoded.ids, dtype=np.int32)
@@ -73,14 +75,14 @@ def make_example(
         mask[first:last] = 1
         if weights is not None:
             weights[first:last] = stretch.weight
+        if first >= last:
+            raise RowError(source, "no trained tokens: what is trained is the first token, which nothing precedes")
         text = written.text[start:end] if start else encoder.decode(encoded.ids[first:last])
         trained_text.append(text)
         if is_exact:
             _check_stretch(encoder, encoded.ids[first:last], text, stretch, source)
     if (encoded.is_apart or not is_exact) and not encoder.writes(encoded.ids, written.text):
         raise _cannot_write(source, written.text)
-    if not mask.any():
-        raise RowError(source, "no trained tokens: the text is a single token")
     example = Example(
         input_ids=ids,
         loss_mask=mask,

@@ -259,7 +259,8 @@ class Renderer:
         is_exact = self.train_on != "everything"
         if self.template.has_markers and is_exact:
             self._compare_markers(chat, text, stretches, num_turns, kwargs)
-        written = chat.uncover(text, num_turns, kwargs, stretches[-1].body_end)
+        eos_at = stretches[-1].body_end if self.append_eos and stretches[-1].end == len(text) else None
+        written = chat.uncover(text, num_turns, kwargs, eos_at=eos_at)
         source = chat.conversation.source
         example, is_straddled = make_example(self.encoder, written, stretches, source, turn=turn, is_exact=is_exact)
         self._count(written, is_straddled)
@@ -288,7 +289,7 @@ class Renderer:
     def _note_kwargs(self, chat: Chat, located: Sequence[Located]) -> None:
         for found in located:
             if chat.is_answer(found.turn):
-                self._answer_kwargs[json.dumps(dict(found.kwargs), sort_keys=True)] += 1
+                self._answer_kwargs[json.dumps(dict(found.kwargs), sort_keys=True, default=str)] += 1
 
 
 def _rewritten(text: str, found: Located) -> str | None:

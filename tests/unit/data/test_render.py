@@ -580,6 +580,19 @@ def test_special_token_text_in_plain_text_is_content(new_tokenizer: Any) -> None
     assert allowed.input_ids.tolist() == tokenizer("a <|endoftext|> b<|endoftext|>")["input_ids"]
 
 
+def test_a_text_of_one_token_has_nothing_to_train(new_tokenizer: Any) -> None:
+    with pytest.raises(RowError, match="no trained tokens: what is trained is the first token"):
+        Renderer(new_tokenizer(None, eos="<|endoftext|>")).render(text(""))
+
+
+def test_text_that_is_no_unicode_is_refused_for_the_row(new_tokenizer: Any) -> None:
+    for content in ("a\ud800b", "\ud800<|im_end|>"):
+        with pytest.raises(RowError) as caught:
+            Renderer(new_tokenizer()).render(chat(user("a"), answer(content)))
+        assert caught.value.reason == "the text is no valid Unicode"
+        assert "\\ud800" in str(caught.value)
+
+
 def test_a_weight_of_plain_text(new_tokenizer: Any) -> None:
     tokenizer = new_tokenizer(None, eos="<|endoftext|>")
     [example] = Renderer(tokenizer).render(text("one two", weight=0.5))
