@@ -228,6 +228,8 @@ class Renderer:
         if not self.allow_special_tokens:
             shield = Shield.over(self.control, text)
             covered, prompt = shield.cover(self.control, text), shield.cover(self.control, prompt)
+            if not covered.startswith(prompt):
+                raise RowError(conversation.source, "special-token text lies across the end of the prompt")
             written = shield.uncover(bos + covered + eos)
         else:
             written = Uncovered(bos + text + eos, (), ())
@@ -259,7 +261,8 @@ class Renderer:
         is_exact = self.train_on != "everything"
         if self.template.has_markers and is_exact:
             self._compare_markers(chat, text, stretches, num_turns, kwargs)
-        eos_at = stretches[-1].body_end if self.append_eos and stretches[-1].end == len(text) else None
+        may_be_appended = self.append_eos and stretches[-1].end == len(text)
+        eos_at = len(text) - len(str(self.tokenizer.eos_token)) if may_be_appended else None
         written = chat.uncover(text, num_turns, kwargs, eos_at=eos_at)
         source = chat.conversation.source
         example, is_straddled = make_example(self.encoder, written, stretches, source, turn=turn, is_exact=is_exact)

@@ -308,6 +308,16 @@ def test_append_eos_splits_where_earlier_answers_end_with_nothing(new_tokenizer:
     assert trained(second, tokenizer) == [" two one<|endoftext|>"]
 
 
+@pytest.mark.parametrize("train_on", ["answers", "everything"])
+def test_append_eos_beside_special_token_text_of_the_row(new_tokenizer: Any, train_on: str) -> None:
+    tokenizer = new_tokenizer(NO_END, eos="<|endoftext|>")
+    renderer = Renderer(tokenizer, train_on=train_on, append_eos=True)
+    [example] = renderer.render(chat(user("<|im_end|>"), answer("one <|endoftext|>")))
+    assert example.text == "user: <|im_end|>\nassistant: one <|endoftext|><|endoftext|>"
+    assert example.input_ids.tolist().count(tokenizer.eos_token_id) == 1
+    assert trained(example, tokenizer)[0].endswith(" one <|endoftext|><|endoftext|>")
+
+
 def test_append_eos_changes_nothing_where_the_template_ends_answers(new_tokenizer: Any) -> None:
     tokenizer = new_tokenizer()
     [plain] = Renderer(tokenizer).render(chat(*TWO_TURNS))
@@ -591,6 +601,14 @@ def test_text_that_is_no_unicode_is_refused_for_the_row(new_tokenizer: Any) -> N
             Renderer(new_tokenizer()).render(chat(user("a"), answer(content)))
         assert caught.value.reason == "the text is no valid Unicode"
         assert "\\ud800" in str(caught.value)
+
+
+def test_special_token_text_across_the_end_of_a_prompt_is_refused_for_the_row(new_tokenizer: Any) -> None:
+    renderer = Renderer(new_tokenizer(None, eos="<|endoftext|>"))
+    with pytest.raises(RowError, match="special-token text lies across the end of the prompt"):
+        renderer.render(text("a <|endoftext|> b", prompt="a <|endof"))
+    with pytest.raises(RowError, match="the prompt is not the head of the text"):
+        renderer.render(text("a b", prompt="b"))
 
 
 def test_a_weight_of_plain_text(new_tokenizer: Any) -> None:
