@@ -8,6 +8,8 @@
     │   │   └── TemplateError    a chat template that cannot carry an honest loss mask
     │   ├── ModelError           a model, tokenizer or adapter that cannot be used as asked (also a ValueError)
     │   └── ExportError          a merge or save whose result would not equal what was trained (also a RuntimeError)
+    ├── GenerationError          an engine that is not there, died, hung, answered nonsense or from the wrong weights;
+    │                            it costs one evaluation, never a training run
     └── TrainingStopped          a signal asked for a stop and everything was saved; exits with 75
 
 A message says what was asked, what was found (value, file, line), why that cannot work and what to change.
@@ -74,6 +76,10 @@ class ModelError(UserError, ValueError):
 
 class ExportError(UserError, RuntimeError):
     """A merge or save whose result would differ from what was trained."""
+
+
+class GenerationError(SftError):
+    """An engine that cannot be trusted with an answer; who trains records it and goes on."""
 
 
 class TrainingStopped(SftError):
