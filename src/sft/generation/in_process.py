@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from sft.errors import DataError
 from sft.generation.engine import Completion, Progress, Prompt, Sampling
+from sft.generation.prompts import answer_room, decode, encode_prompt
 from sft.generation.stop_tokens import as_token_ids, own_stop_tokens, pad_token
 
 MAX_BATCH_TOKENS = 16_384
@@ -84,7 +84,8 @@ def complete(
         DataError: a prompt is empty, or fills the model's context so that no room is left for an answer.
     """
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-    rooms = [answer_room(model, ids, sampling.max_new_tokens, number) for number, ids in enumerate(encoded, 1)]
+    context = context_of(model)
+    rooms = [answer_room(context, ids, sampling.max_new_tokens, number) for number, ids in enumerate(encoded, 1)]
     answers: list[Completion] = [Completion("", 0, "stop")] * len(prompts)
     done = 0
     with undisturbed(model, seed=sampling.seed):
@@ -100,26 +101,10 @@ def complete(
     return answers
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Token ids of a prompt. Text is already rendered: nothing is added, no beginning-of-sequence token either."""
-    if isinstance(prompt, str):
-        return [int(token) for token in tokenizer.encode(prompt, add_special_tokens=False)]
-    return [int(token) for token in prompt]
-
-
-def answer_room(model: Any, ids: Sequence[int], max_new_tokens: int, number: int) -> int:
-    """Tokens an answer to this prompt may have: ``max_new_tokens``, or what the model's context leaves of it."""
-    if not ids:
-        raise DataError(f"Prompt {number} is empty: a model needs at least one token to go on from.")
+def context_of(model: Any) -> int | None:
+    """Most tokens of prompt and answer together, where the model has a bound."""
     context = getattr(model.config, "max_position_embeddings", None)
-    if context is None:
-        return max_new_tokens
-    if len(ids) >= context:
-        raise DataError(
-            f"Prompt {number} has {len(ids)} tokens, but the model's context holds {context}, answer included. "
-            "Shorten the prompt, or use a model with a longer context."
-        )
-    return min(max_new_tokens, int(context) - len(ids))
+    return None if context is None else int(context)
 
 
 def plan_batches(lengths: Sequence[int], rooms: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
@@ -207,11 +192,6 @@ def read_completion(tokenizer: Any, ids: Sequence[int], stop_token_ids: Sequence
     if end is None:
         return Completion(decode(tokenizer, ids), len(ids), "length")
     return Completion(decode(tokenizer, ids[:end]), end + 1, "stop")
-
-
-def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Text of generated tokens, special tokens left out, spaces as they are."""
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad_token_id: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:

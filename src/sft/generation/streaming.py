@@ -8,15 +8,8 @@ from typing import Any
 import torch
 
 from sft.generation.engine import Completion, Prompt, Sampling
-from sft.generation.in_process import (
-    answer_room,
-    decode,
-    encode_prompt,
-    generation_arguments,
-    left_padded,
-    read_completion,
-    undisturbed,
-)
+from sft.generation.in_process import context_of, generation_arguments, left_padded, read_completion, undisturbed
+from sft.generation.prompts import answer_room, decode, encode_prompt
 
 REPLACEMENT = "�"
 
@@ -86,7 +79,8 @@ def stream(
     generation and leaves the model as it was.
     """
     ids = encode_prompt(tokenizer, prompt)
-    arguments = generation_arguments(model, tokenizer, sampling, answer_room(model, ids, sampling.max_new_tokens, 1))
+    room = answer_room(context_of(model), ids, sampling.max_new_tokens, 1)
+    arguments = generation_arguments(model, tokenizer, sampling, room)
     stops = arguments["eos_token_id"] or []
     streamer = _Streamer(tokenizer, stops, on_text)
     input_ids, attention_mask = left_padded([ids], arguments["pad_token_id"], model.device)

@@ -9,7 +9,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausa
 
 from sft.errors import ConfigError, DataError
 from sft.generation import Sampling
-from sft.generation.in_process import InProcessEngine, complete, encode_prompt, generate, plan_batches
+from sft.generation.in_process import InProcessEngine, complete, generate, plan_batches
+from sft.generation.prompts import encode_prompt
 
 PROMPTS = [
     "<s>Once upon a time",
