@@ -98,6 +98,18 @@ def test_a_resumed_run_is_the_straight_run_bit_for_bit(
     assert all(torch.equal(again.weights[name], straight.weights[name]) for name in straight.weights)
 
 
+def test_a_finished_run_started_again_trains_nothing_and_saves_the_same(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # seven steps end inside the second epoch, where the Trainer alone would go one step too far
+    first = train("run", max_steps=7)
+    shutil.rmtree(first.folder / "final_model")
+    again = train("run", max_steps=7)
+    assert "nothing left to train" in capsys.readouterr().err
+    assert again.losses == first.losses
+    assert all(torch.equal(again.weights[name], first.weights[name]) for name in first.weights)
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_two_processes_train_like_one(
     train: Callable[..., Any], read_run: Callable[..., Any], settings: dict[str, Any], tmp_path: Path, resume: bool

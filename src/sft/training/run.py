@@ -116,9 +116,15 @@ def train(run: AssembledRun) -> RunResult:
     """Train an assembled run to its end, save what came of it and complete its record."""
     started = time.perf_counter()
     trainer, folder = run.trainer, Path(run.config.output_dir)
-    if run.checkpoint is not None:
-        announce(f"resuming from {run.checkpoint}")
-    outcome = trainer.train(resume_from_checkpoint=None if run.checkpoint is None else str(run.checkpoint))
+    train_loss = None
+    if run.checkpoint is not None and first_step(run) >= run.plan.steps:
+        announce(f"nothing left to train: {run.checkpoint} is the last of {run.plan.steps} steps")
+        trainer.restore(run.checkpoint)
+    else:
+        if run.checkpoint is not None:
+            announce(f"resuming from {run.checkpoint}")
+        path = None if run.checkpoint is None else str(run.checkpoint)
+        train_loss = trainer.train(resume_from_checkpoint=path).training_loss
     before, after = evaluation_losses(trainer)
     steps = trainer.state.global_step
     figures = {"steps": steps, "evaluation loss before": before, "evaluation loss": after}
@@ -127,7 +133,7 @@ def train(run: AssembledRun) -> RunResult:
         output_dir=folder,
         saved=saved,
         steps=steps,
-        train_loss=outcome.training_loss if steps > first_step(run) else None,
+        train_loss=train_loss,
         eval_loss_before=before,
         eval_loss=after,
         seconds=time.perf_counter() - started,

@@ -20,6 +20,7 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 
@@ -56,6 +57,11 @@ class WalkTrainer(Trainer):  # type: ignore[misc]
             callbacks=[EpochCallback(self.order), *callbacks],
         )
         self.loss_is_scaled_for_ga = True
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take the weights and the history of a checkpoint, without training on."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         return self.order
