@@ -1,0 +1,63 @@
+# `make` says what there is. Everything runs in .venv/, which `make install` fills with the versions of constraints.txt.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+# One thread a process: the tests run beside each other, and threads that wait for a core slow all of them down.
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --durations=10
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: install
+install: $(VENV)/installed ## make .venv with everything but the developers' tools
+
+.PHONY: quickstart
+quickstart: install ## train a tiny model, measure it before and after, talk to it (five minutes)
+	@$(BIN)/python examples/quickstart/quickstart.py
+
+.PHONY: test
+test: install ## all tests
+	$(PYTEST)
+
+.PHONY: test-fast
+test-fast: install ## the tests without the slow ones
+	$(PYTEST) -m "not slow"
+
+.PHONY: check
+check: $(VENV)/installed-dev ## format, lint, types, direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+.PHONY: bench
+bench: $(VENV)/installed-bench ## our figures beside those of other tools
+	$(BIN)/python benchmarks/trl_loss.py
+
+.PHONY: clean
+clean: ## remove what the tools and the quickstart left; .venv stays
+	rm -rf quickstart build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was made from, so that installing again does nothing.
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
