@@ -124,6 +124,17 @@ class Renderer:
         written = shield.uncover(prompt)
         return self.encoder.encode(written.text, owned=written.owned).ids
 
+    def text_ids(self, text: str) -> list[int]:
+        """The token ids to go on from after a plain text: those that precede a trained continuation of it.
+
+        As in training, the beginning-of-sequence token stands before it where the tokenizer begins texts with one, and
+        special-token text in it is content.
+        """
+        shield = UNSHIELDED if self.allow_special_tokens else Shield.over(self.control, text)
+        bos = self._bos_before(text)
+        written = shield.uncover(bos + shield.cover(self.control, text))
+        return self.encoder.encode(written.text, owned=written.owned, begins_at=len(bos)).ids
+
     # Chats
 
     def _render_chat(self, conversation: Conversation) -> list[Example]:
@@ -247,10 +258,11 @@ class Renderer:
                 f"{conversation.source}: a plain text ends with the end-of-sequence token, but the tokenizer has none. "
                 "A model trained on it would never stop. Give the tokenizer an eos_token."
             )
+        return self._bos_before(text), "" if self.allow_special_tokens and text.endswith(eos) else eos
+
+    def _bos_before(self, text: str) -> str:
         bos = str(self.tokenizer.bos_token or "") if self.encoder.begins_with_bos else ""
-        if self.allow_special_tokens:
-            return "" if text.startswith(bos) else bos, "" if text.endswith(eos) else eos
-        return bos, eos
+        return "" if self.allow_special_tokens and text.startswith(bos) else bos
 
     # Examples
 

@@ -41,6 +41,9 @@ class Sampling:
     max_new_tokens: int
     """Most tokens in one answer, the stop token included."""
 
+    min_new_tokens: int = 0
+    """No token ends an answer before it has this many: until then the likeliest other token is taken."""
+
     temperature: float = 0.0
     """0: greedy, always the likeliest token. Else the softmax temperature."""
 
@@ -61,6 +64,12 @@ class Sampling:
             f"{name} is {value!r}, but it must be {rule}."
             for name, value, rule, fits in (
                 ("max_new_tokens", self.max_new_tokens, "at least 1", self.max_new_tokens >= 1),
+                (
+                    "min_new_tokens",
+                    self.min_new_tokens,
+                    "from 0 to max_new_tokens",
+                    0 <= self.min_new_tokens <= self.max_new_tokens,
+                ),
                 ("temperature", self.temperature, "0 (greedy) or more", self.temperature >= 0),
                 ("top_p", self.top_p, "above 0 and at most 1", 0 < self.top_p <= 1),
                 ("top_k", self.top_k, "0 (all tokens) or more", self.top_k >= 0),

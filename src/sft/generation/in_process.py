@@ -170,6 +170,7 @@ def generation_arguments(model: Any, tokenizer: Any, sampling: Sampling, max_new
     stops = as_token_ids((*own_stop_tokens(model, tokenizer), *sampling.stop_token_ids))
     arguments: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
+        "min_new_tokens": min(sampling.min_new_tokens, max_new_tokens) or None,
         "num_beams": 1,
         "use_cache": True,
         "eos_token_id": list(stops) or None,
