@@ -176,13 +176,14 @@ def no_steps(candidate: Candidate) -> Iterator[str]:
 
 
 def evaluation_without_data(candidate: Candidate) -> Iterator[str]:
-    if has_evaluation_data(candidate) or not candidate.do_eval or candidate.eval_strategy == "no":
+    measured = has_evaluation_data(candidate) or candidate.eval_tasks
+    if measured or not candidate.do_eval or candidate.eval_strategy == "no":
         return
     for name in ("eval_strategy", "eval_steps"):
         if candidate.is_given(name) and not candidate.load_best_model_at_end:
             yield (
-                f"{candidate.at(name)} without evaluation data would be ignored. Give eval_data_path or "
-                f"validation_size, or leave {name} out."
+                f"{candidate.at(name)} without evaluation data would be ignored. Give eval_data_path, "
+                f"validation_size or eval_tasks, or leave {name} out."
             )
 
 
