@@ -46,14 +46,15 @@ def build_longbench_e(options: TaskOptions) -> tuple[Task, ...]:
 def build_qmsum(options: TaskOptions) -> tuple[QmsumTask]:
     """The 200 rows of QMSum that LongBench chose; its own test split where only QMSum's files are at hand."""
     if options.qmsum_dir and not options.longbench_dir:
-        return build_qmsum_split(options, split="test")
+        return build_qmsum_split(options, split="test", name="qmsum")
     rows = make_longbench("qmsum")
-    return (make_qmsum("qmsum", load=functools.cache(lambda: read_longbench(options.longbench_dir, rows))),)
+    return (make_qmsum("longbench", load=functools.cache(lambda: read_longbench(options.longbench_dir, rows))),)
 
 
-def build_qmsum_split(options: TaskOptions, *, split: str) -> tuple[QmsumTask]:
+def build_qmsum_split(options: TaskOptions, *, split: str, name: str | None = None) -> tuple[QmsumTask]:
     """One split of QMSum's own files."""
-    return (make_qmsum(f"qmsum/{split}", load=functools.cache(lambda: read_qmsum(options.qmsum_dir, split))),)
+    load = functools.cache(lambda: read_qmsum(options.qmsum_dir, split))
+    return (make_qmsum(split, load=load, name=name or f"qmsum/{split}"),)
 
 
 def build_truthfulqa(options: TaskOptions) -> tuple[TruthfulQaTask]:

@@ -23,6 +23,9 @@ MAIN_METRIC = "rougeL"
 class QmsumTask(Task):
     """Summaries scored against the first reference."""
 
+    rows_of: str
+    """Which rows they are: `longbench`, or a split of QMSum's own files. Part of ``dataset`` in results."""
+
     @property
     def scorer(self) -> str:
         return "rouge_score, stemmed"
@@ -48,7 +51,7 @@ class QmsumTask(Task):
         require_rows(rows, self.name)
         means = {name: sum(row[name] for row in rows) / len(rows) for name in ROUGE_NAMES}
         return {
-            "dataset": self.name,
+            "dataset": f"qmsum/{self.rows_of}",
             "num_samples": len(rows),
             **means,
             "per_sample_rougeL": [[example.id, row[MAIN_METRIC]] for example, row in zip(examples, rows, strict=True)],
@@ -68,6 +71,8 @@ class QmsumTask(Task):
         return text_field(values, ("prediction", "pred"), source), example
 
 
-def make_qmsum(name: str, *, load: Loader = no_examples) -> QmsumTask:
-    """The task over some rows of QMSum; ``name`` says which."""
-    return QmsumTask(name=name, limits=AnswerLimits(max_new_tokens=MAX_NEW_TOKENS), chat=True, load=load)
+def make_qmsum(rows_of: str, *, load: Loader = no_examples, name: str = "qmsum") -> QmsumTask:
+    """The task over some rows of QMSum."""
+    return QmsumTask(
+        name=name, limits=AnswerLimits(max_new_tokens=MAX_NEW_TOKENS), chat=True, load=load, rows_of=rows_of
+    )

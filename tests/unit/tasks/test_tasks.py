@@ -167,8 +167,10 @@ def write_meetings(folder: Path, split: str) -> None:
 def test_qmsum_has_one_example_a_query(tmp_path: Path) -> None:
     write_meetings(tmp_path / "data" / "ALL" / "jsonl", "test")
     (task,) = open_tasks("qmsum", TaskOptions(qmsum_dir=str(tmp_path)))
-    assert task.name == "qmsum/test"
+    assert task.name == "qmsum", "the name that the combined score and its files know"
     first, second = task.examples()
+    row = task.score("They met.", first)
+    assert task.aggregate([row], [first])["dataset"] == "qmsum/test"
     assert first.inputs == {"context": "Ann: Hello .\nBob: Hi .", "input": "Sum up."}
     assert (second.id, second.references) == ("qmsum-test-0-1", ("Ann and Bob.",))
     assert task.prompt(second).endswith("Transcript:\nAnn: Hello .\nBob: Hi .\n\nQuery: Who spoke?\n\nSummary:")
