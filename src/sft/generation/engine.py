@@ -81,7 +81,7 @@ class Sampling:
 
 
 class Engine(Protocol):
-    """Anything that answers prompts."""
+    """Anything that answers prompts. Results name it by its ``name`` where it has one, else by its class."""
 
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, on_progress: Progress | None = None

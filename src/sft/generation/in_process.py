@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -25,6 +25,8 @@ MAX_BATCH_TOKENS = 16_384
 @dataclass(frozen=True)
 class InProcessEngine:
     """A live model behind the engine contract."""
+
+    name: ClassVar[str] = "in_process"
 
     model: Any
     """A transformers causal language model, or a PeftModel around one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sft.errors import DataError
 from sft.generation.engine import Completion, Progress, Prompt, Sampling
@@ -20,6 +21,8 @@ class ScriptedEngine:
     An answer counts one token per word and one for the stop token; past ``max_new_tokens`` words it is cut, as a
     model's would be.
     """
+
+    name: ClassVar[str] = "scripted"
 
     answers: Mapping[str, str] | Callable[[str], str]
     """Answer per prompt, the prompt written exactly as it is asked (ids as their ``str(list)``)."""
