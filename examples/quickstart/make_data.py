@@ -1,7 +1,7 @@
 """Write data/train.jsonl and data/heldout.jsonl from words.txt.
 
 Ten small things to do with a word, each asked in several ways. 150 words are held out: none of them appears
-anywhere in the training data, so a right answer to a held-out question cannot come from memory.
+anywhere in the training data, as a question or as an answer, so that no held-out answer can come from memory.
 The files are a function of words.txt and this script only; a test holds that.
 """
 
@@ -72,7 +72,7 @@ TASKS = {
         lambda word: str(len(word)),
     ),
     "twice": Task(
-        ("Say {} twice.", "Write {} two times.", "Repeat {} once."),
+        ("Say {} twice.", "Write {} two times.", "Say {} and then say it once more."),
         lambda word: f"{word} {word}",
     ),
     "swapped": Task(
@@ -106,8 +106,12 @@ def make_data() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     words = (HERE / "words.txt").read_text(encoding="utf-8").split()
     rng = random.Random(2026)
     rng.shuffle(words)
-    asked = ask(words[NUM_HELDOUT_WORDS:], TRAIN_TASKS_PER_WORD, rng)
-    heldout = ask(words[:NUM_HELDOUT_WORDS], HELDOUT_TASKS_PER_WORD, rng)
+    answers = {task.answer(word) for word in words for task in TASKS.values()}
+    heldout_words = [word for word in words if word not in answers][
+        :NUM_HELDOUT_WORDS
+    ]  # not pool: it is loop backwards
+    asked = ask([word for word in words if word not in heldout_words], TRAIN_TASKS_PER_WORD, rng)
+    heldout = ask(heldout_words, HELDOUT_TASKS_PER_WORD, rng)
     train = []
     while asked:
         length = rng.randint(1, MAX_QUESTIONS)

@@ -1,8 +1,8 @@
 """From nothing to a tuned, measured, tried model: every step is a command that you can type yourself.
 
-    python examples/quickstart/quickstart.py        (`make quickstart` installs first)
+    python examples/quickstart/quickstart.py [--key value ...]        (`make quickstart` installs first)
 
-Everything it writes lies in ./quickstart.
+Everything it writes lies in ./quickstart. Options, such as --seed 1, are passed on to `sft plan` and `sft train`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ BASE, TUNED = WORK / "model", WORK / "run" / "final_model"
 Scores = dict[str, tuple[int, int]]
 
 
-def main() -> int:
+def main(options: Sequence[str]) -> int:
     os.chdir(ROOT)
     shutil.rmtree(WORK, ignore_errors=True)
     try:
-        walk()
+        walk(options)
     except subprocess.CalledProcessError as error:
         print(f"\nquickstart: this step failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return error.returncode
     return 0
 
 
-def walk() -> None:
+def walk(options: Sequence[str]) -> None:
     """The steps, in order."""
     step("A tiny model of Qwen3's shape, with random weights")
     python(HERE / "build_model.py", BASE)
@@ -45,14 +45,14 @@ def walk() -> None:
     sft("inspect", CONFIG, "--num_examples", "2")
 
     step("What training will do")
-    sft("plan", CONFIG)
+    sft("plan", CONFIG, *options)
 
     step("The score before: 450 questions about words that appear nowhere in the training data")
     python(HERE / "score.py", BASE, "--output", WORK / "before.json")
 
     step("Training: all weights, two to three minutes on two cores")
     started = time.monotonic()
-    sft("train", CONFIG)
+    sft("train", CONFIG, *options)
     print(f"training took {time.monotonic() - started:.0f} seconds, start-up included")
 
     step("The score after")
@@ -129,4 +129,4 @@ def percent(scores: Scores) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
