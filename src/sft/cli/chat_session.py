@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from sft.cli.loaded_model import load_for_use, name_pair, usual_device
 from sft.data.control import Shield
 from sft.data.render import Renderer
 from sft.data.templates import template_names
 from sft.errors import ModelError
-from sft.export.adapted import generation_config_of, load_adapted, load_tokenizer_of
-from sft.export.adapter import Adapter, is_adapter, read_adapter
-from sft.export.fit import check_fit, read_base_config
 from sft.generation import Completion, Sampling
 from sft.generation.streaming import stream
-from sft.models.load import explain_load_failure, load_model
 from sft.models.tokenizer import choose_template
 
 
@@ -91,16 +86,8 @@ def load_for_chat(
     Raises:
         UserError: one of them cannot be loaded, they do not fit, or there is no chat template.
     """
-    if adapter is not None or is_adapter(model):
-        found = read_adapter(adapter or model)
-        base = model if adapter is not None else found.base_model
-        if base is None:
-            raise ModelError(f"The adapter {model!r} names no base model. Give both: --model BASE --adapter {model}")
-        loaded, tokenizer = _load_pair(found, base, dtype, trust_remote_code)
-    else:
-        _check_folder(model)
-        loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code).eval()
-        tokenizer = _load_tokenizer(model, trust_remote_code)
+    base, adapter = name_pair(model, adapter)
+    loaded, tokenizer = load_for_use(base, adapter, dtype=dtype, trust_remote_code=trust_remote_code)
     if chat_template is not None:
         choose_template(tokenizer, chat_template)
     if tokenizer.chat_template is None:
@@ -108,33 +95,4 @@ def load_for_chat(
             f"{adapter or model!r} has no chat template, so it is not known how it expects to be asked. Choose one "
             f"with --chat_template: {', '.join(template_names())}, or a .jinja file."
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return loaded.to(device), tokenizer
-
-
-def _load_pair(found: Adapter, base: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
-    source: dict[str, Any] = {"revision": found.base_revision, "trust_remote_code": trust_remote_code}
-    rows = check_fit(found, read_base_config(base, **source), base_model=base, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer_of(found, base, **source)
-    model = load_adapted(found, base, rows=rows, dtype=dtype, **source)
-    config = generation_config_of(model.get_base_model(), found, tokenizer)
-    model.generation_config = model.get_base_model().generation_config = config
-    return model, tokenizer
-
-
-def _load_tokenizer(model: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(explain_load_failure("tokenizer", model, error)) from error
-
-
-def _check_folder(model: str) -> None:
-    """Say which folder inside was meant, when a run folder is named instead of the model in it."""
-    folder = Path(model).expanduser()
-    if not folder.is_dir() or (folder / "config.json").is_file():
-        return
-    inside = [found.parent for name in ("config.json", "adapter_config.json") for found in folder.glob(f"*/{name}")]
-    if inside:
-        names = ", ".join(sorted(str(Path(model) / found.name) for found in inside))
-        raise ModelError(f"{model!r} is no model folder, but it holds some. Name one: {names}")
+    return loaded.to(usual_device()), tokenizer

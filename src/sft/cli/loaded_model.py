@@ -1,0 +1,91 @@
+"""A model or an adapter as a user names it, loaded for use with the tokenizer that belongs to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from sft.errors import ModelError
+from sft.export.adapted import generation_config_of, load_adapted, load_tokenizer_of
+from sft.export.adapter import Adapter, is_adapter, read_adapter
+from sft.export.fit import check_fit, read_base_config
+from sft.models.load import explain_load_failure, load_model
+
+
+def name_pair(model: str, adapter: str | None) -> tuple[str, str | None]:
+    """Base model and adapter, where ``model`` may be the folder of an adapter that names its base model.
+
+    Raises:
+        ModelError: it names none.
+    """
+    if adapter is not None or not is_adapter(model):
+        return model, adapter
+    base = read_adapter(model).base_model
+    if base is None:
+        raise ModelError(f"The adapter {model!r} names no base model. Give both: --model BASE --adapter {model}")
+    return base, model
+
+
+def load_for_use(
+    model: str, adapter: str | None = None, *, dtype: str = "auto", trust_remote_code: bool = False
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A model and its tokenizer on the CPU, ready to answer. Arguments as ``name_pair`` gives them.
+
+    Raises:
+        UserError: one of them cannot be loaded, or they do not fit.
+    """
+    if adapter is not None:
+        return _load_pair(read_adapter(adapter), model, dtype, trust_remote_code)
+    _check_folder(model)
+    loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code).eval()
+    return loaded, _load_tokenizer(model, trust_remote_code)
+
+
+def load_tokenizer_for_use(
+    model: str, adapter: str | None = None, *, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that ``load_for_use`` would give, without the model."""
+    if adapter is not None:
+        found = read_adapter(adapter)
+        tokenizer: PreTrainedTokenizerBase = load_tokenizer_of(
+            found, model, revision=found.base_revision, trust_remote_code=trust_remote_code
+        )
+        return tokenizer
+    _check_folder(model)
+    return _load_tokenizer(model, trust_remote_code)
+
+
+def usual_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load_pair(found: Adapter, base: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
+    source: dict[str, Any] = {"revision": found.base_revision, "trust_remote_code": trust_remote_code}
+    rows = check_fit(found, read_base_config(base, **source), base_model=base, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer_of(found, base, **source)
+    model = load_adapted(found, base, rows=rows, dtype=dtype, **source)
+    config = generation_config_of(model.get_base_model(), found, tokenizer)
+    model.generation_config = model.get_base_model().generation_config = config
+    return model, tokenizer
+
+
+def _load_tokenizer(model: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(explain_load_failure("tokenizer", model, error)) from error
+
+
+def _check_folder(model: str) -> None:
+    """Say which folder inside was meant, when a run folder is named instead of the model in it."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return
+    inside = [found.parent for name in ("config.json", "adapter_config.json") for found in folder.glob(f"*/{name}")]
+    if inside:
+        names = ", ".join(sorted(str(Path(model) / found.name) for found in inside))
+        raise ModelError(f"{model!r} is no model folder, but it holds some. Name one: {names}")
