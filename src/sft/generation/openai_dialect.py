@@ -34,6 +34,9 @@ class OpenAIDialect:
     name: str = "the server"
     """For messages."""
 
+    kind: str = "openai"
+    """For results and options."""
+
     takes_token_ids: bool = True
     """Prompts are sent as token ids. False: as text, in a way that gives the same tokens."""
 
@@ -77,6 +80,21 @@ class OpenAIDialect:
     def probe_fields(self) -> dict[str, Any]:
         """Fields of a request for the likeliest token by the bare weights, and its log probability."""
         return {"logprobs": 1}
+
+    def find_model(self, client: HttpClient) -> str:
+        """The name of the base model that the server serves.
+
+        Raises:
+            GenerationError: it names none, or several.
+        """
+        entries = model_entries(client.get("/v1/models", timeout=SHORT_SECONDS).json())
+        names = [str(entry.get("id")) for entry in entries if not entry.get("parent")]
+        if len(names) != 1:
+            raise GenerationError(
+                f"{self.name} at {client.address} lists {len(names)} models{': ' if names else ''}{', '.join(names)}. "
+                "Say which one to ask (model)."
+            )
+        return names[0]
 
     def check_model(self, client: HttpClient, model: str) -> None:
         """Raise GenerationError unless the server says that it serves this model. A server without a list passes."""

@@ -14,7 +14,7 @@ from sft.generation.server_engine import ServerEngine
 def openai_server(
     address: str,
     *,
-    model: str,
+    model: str | None = None,
     tokenizer: Any,
     api_key: str | None = None,
     takes_token_ids: bool = True,
@@ -26,7 +26,7 @@ def openai_server(
 
     Args:
         address: such as ``http://127.0.0.1:8000``.
-        model: its name in requests.
+        model: its name in requests. None: the only one that the server lists.
         tokenizer: the model's; answers are then checked to be for the very tokens asked. None: prompts are text, sent
             as they are, and the server may put tokens before them.
         api_key: sent as a bearer token.
@@ -54,12 +54,12 @@ def attach(
     dialect: OpenAIDialect,
     address: str,
     *,
-    model: str,
+    model: str | None = None,
     tokenizer: Any,
     api_key: str | None = None,
     concurrency: int = 16,
     request_timeout: float = 600.0,
 ) -> ServerEngine:
-    """An engine for a running server of a known kind."""
-    server = RunningServer(dialect, HttpClient(address, api_key=api_key), model, tokenizer)
+    """An engine for a running server of a known kind. Folders of adapters must be visible to it under the same path."""
+    server = RunningServer(dialect, HttpClient(address, api_key=api_key), model or "", tokenizer)
     return ServerEngine(dialect, tokenizer, attached=server, concurrency=concurrency, request_timeout=request_timeout)

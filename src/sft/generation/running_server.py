@@ -32,7 +32,7 @@ class RunningServer:
     dialect: OpenAIDialect
     client: HttpClient
     model: str
-    """What it calls the model that it was started with."""
+    """What it calls the model that it was started with. Empty: found out by ``check``."""
 
     tokenizer: Any
     """None: prompts are sent as they are, and their tokens are not checked."""
@@ -57,6 +57,7 @@ class RunningServer:
         Raises:
             GenerationError: it is another one, or does not generate within ``timeout`` seconds.
         """
+        self.model = self.model or self.dialect.find_model(self.client)
         self.dialect.check_model(self.client, self.model)
         self.limits = self.dialect.limits(self.client, self.model)
         prompt = "Hello" if self.tokenizer is None else self.tokenizer("Hello")["input_ids"]

@@ -73,6 +73,11 @@ class ServerEngine:
         self._trusted = False
 
     @property
+    def name(self) -> str:
+        """What results call it: ``sglang``, ``vllm``, ``transformers`` or ``openai``."""
+        return self.dialect.kind
+
+    @property
     def adapter(self) -> str | None:
         """Name of the adapter in use, its hash included; None: the base model."""
         return None if self._adapter is None else self._adapter.name

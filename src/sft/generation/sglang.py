@@ -29,6 +29,7 @@ class SGLangDialect(OpenAIDialect):
     """SGLang's server."""
 
     name: str = "SGLang"
+    kind: str = "sglang"
 
     hot_loads = True
     repeats_model = True
@@ -104,7 +105,7 @@ def sglang_server(
     )
 
 
-def attach_sglang(address: str, *, model: str, tokenizer: Any, **options: Any) -> ServerEngine:
+def attach_sglang(address: str, *, model: str | None = None, tokenizer: Any, **options: Any) -> ServerEngine:
     """An SGLang that runs already; options as ``openai_server.attach`` has them."""
     return attach(SGLangDialect(), address, model=model, tokenizer=tokenizer, **options)
 

@@ -24,6 +24,7 @@ class TransformersDialect(OpenAIDialect):
     """The server of ``transformers serve``."""
 
     name: str = "transformers serve"
+    kind: str = "transformers"
     takes_token_ids: bool = False
     repeats_model = True
 

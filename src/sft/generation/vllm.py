@@ -29,6 +29,7 @@ class VLLMDialect(OpenAIDialect):
     """vLLM's server."""
 
     name: str = "vLLM"
+    kind: str = "vllm"
 
     hot_loads = True
     repeats_model = True
@@ -90,7 +91,7 @@ def vllm_server(
     )
 
 
-def attach_vllm(address: str, *, model: str, tokenizer: Any, **options: Any) -> ServerEngine:
+def attach_vllm(address: str, *, model: str | None = None, tokenizer: Any, **options: Any) -> ServerEngine:
     """A vLLM that runs already; options as ``openai_server.attach`` has them."""
     return attach(VLLMDialect(), address, model=model, tokenizer=tokenizer, **options)
 
