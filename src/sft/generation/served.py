@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sft.errors import ConfigError
 from sft.generation.launch import LaunchOptions, MakeMerged
-from sft.generation.openai_server import attach, openai_server
+from sft.generation.openai_dialect import OpenAIDialect
+from sft.generation.openai_server import attach
 from sft.generation.server_engine import ServerEngine
 from sft.generation.sglang import SGLangDialect, sglang_server
 from sft.generation.transformers_serve import transformers_server
 from sft.generation.vllm import VLLMDialect, vllm_server
 
-KINDS = ("sglang", "vllm", "transformers", "openai")
+STARTED: dict[str, Callable[..., ServerEngine]] = {
+    "sglang": sglang_server,
+    "vllm": vllm_server,
+    "transformers": transformers_server,
+}
+ATTACHED: dict[str, type[OpenAIDialect]] = {"sglang": SGLangDialect, "vllm": VLLMDialect, "openai": OpenAIDialect}
 
 
 def served_engine(
@@ -22,40 +29,34 @@ def served_engine(
     tokenizer: Any,
     address: str | None = None,
     options: LaunchOptions | None = None,
-    concurrency: int = 16,
+    concurrency: int | None = None,
     request_timeout: float = 600.0,
     make_merged: MakeMerged | None = None,
 ) -> ServerEngine:
     """An engine of one of the kinds; nothing is started or asked yet.
 
     Args:
-        kind: one of ``KINDS``.
+        kind: ``sglang``, ``vllm``, ``transformers`` or ``openai``.
         model: folder or hub name of the base model, where the server is to be started.
         tokenizer: the model's.
         address: of a server that runs already. None: one is started.
         options: how to start it.
-        concurrency: requests at a time.
+        concurrency: requests at a time. None: as many as suits the kind.
         request_timeout: seconds for one request.
         make_merged: makes a merged model of an adapter that the server cannot load.
 
     Raises:
-        ConfigError: there is no such kind, or it cannot be started.
+        ConfigError: there is no such kind, or it cannot be started, or not be used at an address.
     """
-    shared: dict[str, Any] = {"concurrency": concurrency, "request_timeout": request_timeout}
-    options = options or LaunchOptions()
-    if address is not None and kind in ("sglang", "vllm"):
-        dialect = SGLangDialect() if kind == "sglang" else VLLMDialect()
-        return attach(dialect, address, tokenizer=tokenizer, **shared)
-    if address is not None and kind == "openai":
-        return openai_server(address, tokenizer=tokenizer, **shared)
-    if address is None and kind == "sglang":
-        return sglang_server(model, tokenizer, options, make_merged=make_merged, **shared)
-    if address is None and kind == "vllm":
-        return vllm_server(model, tokenizer, options, make_merged=make_merged, **shared)
-    if address is None and kind == "transformers":
-        return transformers_server(model, tokenizer, options, make_merged=make_merged, request_timeout=request_timeout)
-    if kind not in KINDS:
-        raise ConfigError(f"There is no engine {kind!r}. Served engines are {', '.join(KINDS)}.")
+    shared: dict[str, Any] = {"request_timeout": request_timeout}
+    if concurrency is not None:
+        shared["concurrency"] = concurrency
+    if address is not None and kind in ATTACHED:
+        return attach(ATTACHED[kind](), address, tokenizer=tokenizer, **shared)
+    if address is None and kind in STARTED:
+        return STARTED[kind](model, tokenizer, options or LaunchOptions(), make_merged=make_merged, **shared)
+    if kind not in {*STARTED, *ATTACHED}:
+        raise ConfigError(f"There is no engine {kind!r}. Served engines are {', '.join({**STARTED, **ATTACHED})}.")
     if address is None:
-        raise ConfigError(f"The engine {kind!r} cannot be started by sft: give the address of one that runs.")
-    raise ConfigError(f"The engine {kind!r} is always started by sft: leave its address ({address}) out.")
+        raise ConfigError(f"The engine {kind!r} is not started by sft: give the address of one that runs.")
+    raise ConfigError(f"The engine {kind!r} is always started by sft: leave the address {address!r} out.")

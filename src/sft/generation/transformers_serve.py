@@ -60,12 +60,14 @@ def transformers_server(
     tokenizer: Any,
     options: LaunchOptions | None = None,
     *,
+    concurrency: int = 1,
     request_timeout: float = 600.0,
     make_merged: MakeMerged | None = None,
 ) -> ServerEngine:
     """A server of our own, in the environment that we run in unless the options name another.
 
-    It answers one request at a time, and adapters are served as merged models, by a new start.
+    It answers one request at a time: more would wait there, and sampled answers would get each other's seeds. Adapters
+    are served as merged models, by a new start.
     """
     options = options or LaunchOptions()
     launch = Launch(
@@ -82,7 +84,7 @@ def transformers_server(
         ),
         tokenizer,
         launch=launch,
-        concurrency=1,
+        concurrency=concurrency,
         request_timeout=request_timeout,
         make_merged=make_merged,
     )
