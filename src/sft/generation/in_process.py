@@ -1,25 +1,42 @@
 """Generation with a model that is already in this process, also one that is being trained.
 
-The model is handed in and left as it was found: training mode of every module, random state, configs. Prompts of like
-length share a batch, padded on the left under an attention mask; ``model.generate`` numbers the positions from that
-mask, so an answer does not depend on its neighbours.
+The model is handed in and left as it was found: training mode of every module, random state, configs. Many prompts are
+answered in slots (``slots``), which is quicker; a few, or those for a model that cannot (``slot_check``), in batches by
+``model.generate``. Either way an answer does not depend on its neighbours.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 
+from sft.generation.batches import complete_in_batches, generation_arguments, read_completion
 from sft.generation.engine import Completion, Progress, Prompt, Sampling
-from sft.generation.prompts import answer_room, decode, encode_prompt
-from sft.generation.stop_tokens import as_token_ids, own_stop_tokens, pad_token
+from sft.generation.prompts import answer_room, encode_prompt
+from sft.generation.slot_check import examine, repetition_penalty
+from sft.generation.slot_layout import Limits, Request
+from sft.generation.slots import SlotDecoder
+from sft.generation.token_choice import TokenChoice
 
 MAX_BATCH_TOKENS = 16_384
-"""Prompt and answer tokens in one batch, padding included. About 2 GiB of KV cache for an 8B model in bfloat16."""
+"""Prompt and answer tokens held at once, padding included. About 2 GiB of KV cache for an 8B model in bfloat16."""
+
+MAX_ROWS = 64
+"""Prompts answered at once."""
+
+FEW = 8
+"""Fewer prompts than this go to ``model.generate``: slots would gain little, and cost a check."""
+
+logger = logging.getLogger(__name__)
+
+_told: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Why a model does not answer in slots, where that was said already."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class InProcessEngine:
     tokenizer: Any
 
     max_batch_tokens: int = MAX_BATCH_TOKENS
+    max_rows: int = MAX_ROWS
 
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, on_progress: Progress | None = None
@@ -45,6 +63,7 @@ class InProcessEngine:
             prompts,
             sampling,
             max_batch_tokens=self.max_batch_tokens,
+            max_rows=self.max_rows,
             on_progress=on_progress,
         )
 
@@ -78,58 +97,74 @@ def complete(
     sampling: Sampling,
     *,
     max_batch_tokens: int = MAX_BATCH_TOKENS,
+    max_rows: int = MAX_ROWS,
     on_progress: Progress | None = None,
 ) -> list[Completion]:
     """Answer every prompt with ``model``, the longest prompts first, so that memory runs out at once or never.
+
+    Args:
+        model: a transformers causal language model, or a PeftModel around one.
+        tokenizer: the model's.
+        prompts: rendered texts, or token ids.
+        sampling: how tokens are chosen, and when an answer ends.
+        max_batch_tokens: bound on rows x columns of the cache. A prompt that exceeds it alone is answered alone.
+        max_rows: prompts answered at once.
+        on_progress: told of answers that are done.
 
     Raises:
         DataError: a prompt is empty, or fills the model's context so that no room is left for an answer.
     """
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     context = context_of(model)
-    rooms = [answer_room(context, ids, sampling.max_new_tokens, number) for number, ids in enumerate(encoded, 1)]
-    answers: list[Completion] = [Completion("", 0, "stop")] * len(prompts)
-    done = 0
+    requests = [
+        Request(ids, answer_room(context, ids, sampling.max_new_tokens, number))
+        for number, ids in enumerate(encoded, 1)
+    ]
+    limits = Limits(max_rows, max_batch_tokens)
+    answers: dict[int, Completion] = {}
     with undisturbed(model, seed=sampling.seed):
-        for batch in plan_batches([len(ids) for ids in encoded], rooms, max_batch_tokens):
-            completions = _complete_batch(
-                model, tokenizer, [encoded[position] for position in batch], sampling, rooms[batch[0]]
-            )
-            for position, completion in zip(batch, completions, strict=True):
-                answers[position] = completion
-            done += len(batch)
+        in_slots = _slot_decoder(model, tokenizer, encoded, sampling, limits) if len(requests) >= FEW else None
+        if in_slots is None:
+            found = complete_in_batches(model, tokenizer, requests, sampling, limits)
+        else:
+            found = _complete_in_slots(in_slots, tokenizer, requests)
+        for done in found:
+            answers |= done
             if on_progress is not None:
-                on_progress(done, len(prompts))
-    return answers
+                on_progress(len(answers), len(prompts))
+    return [answers[number] for number in range(len(prompts))]
+
+
+def _slot_decoder(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, limits: Limits
+) -> SlotDecoder | None:
+    """What answers in slots, or None, with a reason once said, where the model cannot."""
+    verdict = examine(model, tokenizer, prompts, sampling)
+    if verdict.reason is not None:
+        if _told.get(model) != verdict.reason:
+            _told[model] = verdict.reason
+            logger.warning(
+                "%s answers in batches by model.generate, not in slots, which are quicker: %s.",
+                type(model).__name__,
+                verdict.reason,
+            )
+        return None
+    arguments = generation_arguments(model, tokenizer, sampling, sampling.max_new_tokens)
+    choice = TokenChoice(sampling, tuple(arguments["eos_token_id"] or ()), repetition_penalty(model))
+    return SlotDecoder(model, verdict.template, choice, limits=limits, pad_token_id=arguments["pad_token_id"])
+
+
+def _complete_in_slots(
+    decoder: SlotDecoder, tokenizer: Any, requests: Sequence[Request]
+) -> Iterator[dict[int, Completion]]:
+    for number, tokens in decoder.answer(requests):
+        yield {number: read_completion(tokenizer, tokens, decoder.stop_token_ids)}
 
 
 def context_of(model: Any) -> int | None:
     """Most tokens of prompt and answer together, where the model has a bound."""
     context = getattr(model.config, "max_position_embeddings", None)
     return None if context is None else int(context)
-
-
-def plan_batches(lengths: Sequence[int], rooms: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
-    """Positions of the prompts that are answered together, longest first.
-
-    Args:
-        lengths: tokens per prompt.
-        rooms: most answer tokens per prompt; prompts of one batch have the same.
-        max_batch_tokens: bound on rows x (longest prompt + room). A prompt that exceeds it alone is a batch of its own.
-
-    Returns:
-        Every position once; a function of the arguments only.
-    """
-    batches: list[list[int]] = []
-    for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
-        batch = batches[-1] if batches else []
-        if batch and rooms[batch[0]] == rooms[position]:
-            row_tokens = lengths[batch[0]] + rooms[position]
-            if (len(batch) + 1) * row_tokens <= max_batch_tokens:
-                batch.append(position)
-                continue
-        batches.append([position])
-    return batches
 
 
 @contextmanager
@@ -165,54 +200,3 @@ def random_state_kept(model: Any) -> Iterator[None]:
     kind = next(iter(devices)).type if devices else "cuda"
     with torch.random.fork_rng(devices=list(devices), device_type=kind):
         yield
-
-
-def generation_arguments(model: Any, tokenizer: Any, sampling: Sampling, max_new_tokens: int) -> dict[str, Any]:
-    """``sampling`` in the words of ``model.generate``."""
-    stops = as_token_ids((*own_stop_tokens(model, tokenizer), *sampling.stop_token_ids))
-    arguments: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "min_new_tokens": min(sampling.min_new_tokens, max_new_tokens) or None,
-        "num_beams": 1,
-        "use_cache": True,
-        "eos_token_id": list(stops) or None,
-        "pad_token_id": pad_token(tokenizer, stops),
-    }
-    if sampling.temperature == 0:
-        return arguments | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    return arguments | {
-        "do_sample": True,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-    }
-
-
-def read_completion(tokenizer: Any, ids: Sequence[int], stop_token_ids: Sequence[int]) -> Completion:
-    """The completion in one row of new tokens, which may go on with padding after its stop token."""
-    stops = set(stop_token_ids)
-    end = next((place for place, token in enumerate(ids) if token in stops), None)
-    if end is None:
-        return Completion(decode(tokenizer, ids), len(ids), "length")
-    return Completion(decode(tokenizer, ids[:end]), end + 1, "stop")
-
-
-def left_padded(rows: Sequence[Sequence[int]], pad_token_id: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """``input_ids`` and ``attention_mask``, int64 (batch, longest row), padding before each row."""
-    width = max(len(row) for row in rows)
-    input_ids = torch.full((len(rows), width), pad_token_id, dtype=torch.int64)
-    attention_mask = torch.zeros_like(input_ids)
-    for place, row in enumerate(rows):
-        input_ids[place, width - len(row) :] = torch.tensor(row, dtype=torch.int64)
-        attention_mask[place, width - len(row) :] = 1
-    return input_ids.to(device), attention_mask.to(device)
-
-
-def _complete_batch(
-    model: Any, tokenizer: Any, rows: Sequence[Sequence[int]], sampling: Sampling, max_new_tokens: int
-) -> list[Completion]:
-    arguments = generation_arguments(model, tokenizer, sampling, max_new_tokens)
-    input_ids, attention_mask = left_padded(rows, arguments["pad_token_id"], model.device)
-    output = model.generate(input_ids=input_ids, attention_mask=attention_mask, **arguments)
-    stops = arguments["eos_token_id"] or []
-    return [read_completion(tokenizer, row, stops) for row in output[:, input_ids.shape[1] :].tolist()]

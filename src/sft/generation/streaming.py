@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from sft.generation.batches import generation_arguments, left_padded, read_completion
 from sft.generation.engine import Completion, Prompt, Sampling
-from sft.generation.in_process import context_of, generation_arguments, left_padded, read_completion, undisturbed
+from sft.generation.in_process import context_of, undisturbed
 from sft.generation.prompts import answer_room, decode, encode_prompt
 
 REPLACEMENT = "�"

@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausa
 
 from sft.errors import ConfigError, DataError
 from sft.generation import Sampling
-from sft.generation.in_process import InProcessEngine, complete, generate, plan_batches
+from sft.generation.in_process import InProcessEngine, complete, generate
 from sft.generation.prompts import encode_prompt
 
 PROMPTS = [
@@ -175,18 +175,6 @@ def test_a_prompt_without_room_is_refused_and_a_short_room_is_used_up(stories: t
     full, free = complete(model, tokenizer, [[1] + [403] * 508, [1, 403]], Sampling(max_new_tokens=9))
     assert (full.num_tokens, full.finished) == (3, "length")
     assert free.num_tokens == 9
-
-
-def test_batches_hold_every_prompt_once_within_the_budget() -> None:
-    lengths = [5, 900, 3, 3, 40, 41, 7, 300]
-    rooms = [20] * 8
-    batches = plan_batches(lengths, rooms, 200)
-    assert sorted(position for batch in batches for position in batch) == list(range(8))
-    assert batches[0] == [1]
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * (max(lengths[p] for p in batch) + 20) <= 200
-    assert len(batches) < 8
-    assert all(len({rooms[p] for p in batch}) == 1 for batch in plan_batches([4, 4, 4], [9, 1, 9], 10**6))
 
 
 def test_sampling_says_all_that_is_wrong_with_it() -> None:
