@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("sft.cli.inspect", "show rendered examples with the trained tokens coloured"),
     "merge": ("sft.cli.merge", "merge an adapter into its base model, and compare the two"),
     "chat": ("sft.cli.chat", "talk to a model or adapter in the terminal"),
+    "evaluate": ("sft.cli.evaluate", "ask a model the rows of tasks, and score its answers"),
     "score": ("sft.cli.score", "score a file of predictions"),
     "translate": ("sft.cli.translate", "explain a configuration of another tool in our words"),
     "schema": ("sft.cli.schema", "print the JSON Schema or the reference of all options"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +39,7 @@ class PromptWriter:
         generation_kwargs: variables for the template, those that the training data was rendered with.
         max_prompt_tokens: longest text of a row. None: what the context leaves.
         context_length: most tokens of prompt and answer together. None: no bound is known.
+        stop_token_ids: tokens that end an answer beside the model's own: those that ended the trained answers.
         allow_special_tokens: special-token text in rows acts as control tokens, as the training data was read.
     """
 
@@ -49,9 +50,11 @@ class PromptWriter:
         max_prompt_tokens: int | None = None,
         context_length: int | None = None,
         *,
+        stop_token_ids: Sequence[int] = (),
         allow_special_tokens: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
+        self.stop_token_ids = tuple(stop_token_ids)
         self.max_prompt_tokens = max_prompt_tokens
         self.context_length = context_length
         self._renderer = Renderer(
@@ -102,7 +105,7 @@ class PromptWriter:
         return Sampling(
             max_new_tokens=most,
             min_new_tokens=min(task.limits.min_new_tokens, most),
-            stop_token_ids=stop_token_ids(task, self.tokenizer),
+            stop_token_ids=(*self.stop_token_ids, *stop_token_ids(task, self.tokenizer)),
         )
 
     def _most_tokens(self, task: Task) -> int | None:

@@ -177,12 +177,14 @@ class _Evaluation:
 
     def conditions(self, task: Task) -> dict[str, Any]:
         """How a task was asked, for its results."""
+        proof = getattr(self.engine, "proof", None)
         available, asked = len(task.examples()), len(task.examples()[: self.samples])
         partial = {"partial": True, "num_available": available} if asked < available else {}
         return {
             "engine": engine_name(self.engine),
             "max_prompt_tokens": self.prompts.text_limit(task),
             "max_new_tokens": self.prompts.answer_tokens(task),
+            **({"proof": proof.to_dict()} if proof is not None else {}),
             **partial,
         }
 
