@@ -81,13 +81,13 @@ class OpenAIDialect:
         """Fields of a request for the likeliest token by the bare weights, and its log probability."""
         return {"logprobs": 1}
 
-    def find_model(self, client: HttpClient) -> str:
+    def find_model(self, client: HttpClient, *, timeout: float) -> str:
         """The name of the base model that the server serves.
 
         Raises:
             GenerationError: it names none, or several.
         """
-        entries = model_entries(client.get("/v1/models", timeout=SHORT_SECONDS).json())
+        entries = model_entries(client.get("/v1/models", timeout=timeout).json())
         names = [str(entry.get("id")) for entry in entries if not entry.get("parent")]
         if len(names) != 1:
             raise GenerationError(
@@ -96,9 +96,9 @@ class OpenAIDialect:
             )
         return names[0]
 
-    def check_model(self, client: HttpClient, model: str) -> None:
+    def check_model(self, client: HttpClient, model: str, *, timeout: float) -> None:
         """Raise GenerationError unless the server says that it serves this model. A server without a list passes."""
-        answer = client.get("/v1/models", timeout=SHORT_SECONDS)
+        answer = client.get("/v1/models", timeout=timeout)
         names = model_names(answer.json()) if answer.status == 200 else []
         if names and model not in names:
             raise GenerationError(
@@ -106,9 +106,9 @@ class OpenAIDialect:
                 "model as the server does."
             )
 
-    def limits(self, client: HttpClient, model: str) -> Limits:
+    def limits(self, client: HttpClient, model: str, *, timeout: float) -> Limits:
         """What fits, as far as the server says so."""
-        answer = client.get("/v1/models", timeout=SHORT_SECONDS)
+        answer = client.get("/v1/models", timeout=timeout)
         entries = model_entries(answer.json()) if answer.status == 200 else []
         context = next((entry.get("max_model_len") for entry in entries if entry.get("id") == model), None)
         return Limits(context if isinstance(context, int) else None)

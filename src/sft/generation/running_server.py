@@ -14,7 +14,7 @@ from sft.generation.engine import Prompt, Sampling
 from sft.generation.http_client import HttpClient, ServerTimeout, ServerUnreachable
 from sft.generation.launch import Launch
 from sft.generation.openai_answers import Asked, Checked, read_answer
-from sft.generation.openai_dialect import Limits, OpenAIDialect
+from sft.generation.openai_dialect import SHORT_SECONDS, Limits, OpenAIDialect
 from sft.generation.prompts import answer_room, encode_prompt
 from sft.generation.server_process import ServerProcess, free_port
 
@@ -23,6 +23,7 @@ RETRY_PAUSES = (0.5, 2.0)
 
 RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 POLL_SECONDS = 0.25
+MOMENT_SECONDS = 0.5
 
 
 @dataclass
@@ -57,9 +58,10 @@ class RunningServer:
         Raises:
             GenerationError: it is another one, or does not generate within ``timeout`` seconds.
         """
-        self.model = self.model or self.dialect.find_model(self.client)
-        self.dialect.check_model(self.client, self.model)
-        self.limits = self.dialect.limits(self.client, self.model)
+        short = min(timeout, SHORT_SECONDS)
+        self.model = self.model or self.dialect.find_model(self.client, timeout=short)
+        self.dialect.check_model(self.client, self.model, timeout=short)
+        self.limits = self.dialect.limits(self.client, self.model, timeout=short)
         prompt = "Hello" if self.tokenizer is None else self.tokenizer("Hello")["input_ids"]
         body, asked = self.request(prompt, 1, Sampling(max_new_tokens=1), adapter=None)
         self.ask(body, asked, timeout=timeout)
@@ -141,7 +143,7 @@ class RunningServer:
         """The error, with what is known of the server."""
         lines = [f"{self.dialect.name} at {self.client.address}: {error}"]
         if self.process is not None:
-            code = self.process.exit_code
+            code = self.process.wait(MOMENT_SECONDS)  # a connection breaks a moment before the process is gone
             lines.append("Its process runs." if code is None else f"Its process ended with exit code {code}.")
             lines.append(f"The end of its log, {self.process.log_file}:\n{self.process.log_tail()}")
         return GenerationError("\n".join(lines))

@@ -30,7 +30,7 @@ from sft.generation.proof import FirstToken
 from sft.generation.running_server import RunningServer, launch_server
 
 CHECK_SECONDS = 60.0
-"""Within which a server that failed must generate a token, or be started again."""
+"""Within which a running server must generate a token before it is used again; else it is started again."""
 
 
 class ServerEngine:
@@ -186,9 +186,9 @@ class ServerEngine:
             server.client.resume()
 
     def _use(self, adapter: AdapterFolder | None) -> None:
-        was_trusted, self._trusted = self._trusted, False
+        self._trusted = False
         try:
-            if self._is_well(was_trusted):
+            if self._is_well():
                 self._switch(adapter)
             else:
                 self._restart(adapter)
@@ -199,16 +199,14 @@ class ServerEngine:
         self._adapter = adapter
         self._trusted = True
 
-    def _is_well(self, was_trusted: bool) -> bool:
-        """Whether the server can go on. One that failed, or was never asked, must generate a token first.
+    def _is_well(self) -> bool:
+        """Whether the server generates. One that once did may have died or hung since.
 
         Raises:
-            GenerationError: it cannot, and it is not ours to start again.
+            GenerationError: it does not, and it is not ours to start again.
         """
         if self._server is None or not self._server.runs:
             return False
-        if was_trusted:
-            return True
         try:
             self._server.check(CHECK_SECONDS)
         except GenerationError:

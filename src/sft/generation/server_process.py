@@ -74,6 +74,12 @@ class ServerProcess:
         code = self._guard.poll()
         return code if code is None or code >= 0 else 128 - code
 
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code if it ends within so many seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._guard.wait(seconds)
+        return self.exit_code
+
     def log_tail(self) -> str:
         """The last lines of its output."""
         with self.log_file.open("rb") as log:

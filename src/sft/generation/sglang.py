@@ -14,7 +14,7 @@ from sft.generation.adapter_folder import AdapterFolder, special_features
 from sft.generation.engine import Sampling
 from sft.generation.http_client import HttpClient
 from sft.generation.launch import Launch, LaunchOptions, MakeMerged, device_environment, dtype_on
-from sft.generation.openai_dialect import SHORT_SECONDS, Limits, OpenAIDialect
+from sft.generation.openai_dialect import Limits, OpenAIDialect
 from sft.generation.openai_server import attach
 from sft.generation.server_engine import ServerEngine
 
@@ -43,12 +43,13 @@ class SGLangDialect(OpenAIDialect):
         """No penalty that the model's generation config may bring."""
         return super().probe_fields() | {"repetition_penalty": 1.0}
 
-    def limits(self, client: HttpClient, model: str) -> Limits:
+    def limits(self, client: HttpClient, model: str, *, timeout: float) -> Limits:
         """A prompt must be shorter than ``max_req_input_len``; prompt and answer together may exceed it by 4."""
-        told = client.get("/server_info", timeout=SHORT_SECONDS).json()
+        answer = client.get("/server_info", timeout=timeout)
+        told = answer.json() if answer.status == 200 else None
         longest = told.get("max_req_input_len") if isinstance(told, dict) else None
         if not isinstance(longest, int):
-            return super().limits(client, model)
+            return super().limits(client, model, timeout=timeout)
         return Limits(context=longest + 4, prompt=longest - 1)
 
     def adapter_model(self, model: str, adapter: str | None) -> str:

@@ -50,7 +50,7 @@ class TransformersDialect(OpenAIDialect):
         """It gives no log probabilities; a config without penalties leaves the bare weights."""
         return {"generation_config": json.dumps({"eos_token_id": self.generation_config.get("eos_token_id")})}
 
-    def limits(self, client: HttpClient, model: str) -> Limits:
+    def limits(self, client: HttpClient, model: str, *, timeout: float) -> Limits:
         """It does not say what fits; past the model's context it would go on and write nonsense."""
         return Limits(self.context)
 
