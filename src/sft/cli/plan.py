@@ -25,8 +25,10 @@ def run(args: argparse.Namespace) -> int:
     from sft.models.tokenizer import load_tokenizer_for
     from sft.training.launch import world_size
     from sft.training.plan import describe_plan, make_plan
+    from sft.training.task_data import task_rows
 
-    data = prepare(config, load_tokenizer_for(config), quiet=args.json)
+    tokenizer = load_tokenizer_for(config)
+    data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=args.json)
     plan = make_plan(config, data, world_size=world_size())
     if args.json:
         print(json.dumps(plan.to_dict(), ensure_ascii=False))

@@ -27,6 +27,18 @@ ADAPTER_OPTIONS = (
     "use_dora",
     "adapter_name_or_path",
 )
+EVAL_TASK_OPTIONS = (
+    "eval_samples",
+    "eval_max_prompt_tokens",
+    "eval_engine",
+    "eval_engine_python",
+    "eval_engine_url",
+    "eval_engine_args",
+    "truthfulqa_scorer",
+    "bleurt_checkpoint",
+    "combined_weights",
+    "allow_contamination",
+)
 STEP_OPTIONS = ("warmup_steps", "logging_steps", "eval_steps", "save_steps")
 
 
@@ -185,6 +197,22 @@ def evaluation_without_data(candidate: Candidate) -> Iterator[str]:
                 f"{candidate.at(name)} without evaluation data would be ignored. Give eval_data_path, "
                 f"validation_size or eval_tasks, or leave {name} out."
             )
+
+
+def task_options_without_tasks(candidate: Candidate) -> Iterator[str]:
+    if candidate.eval_tasks:
+        return
+    for name in EVAL_TASK_OPTIONS:
+        if candidate.is_given(name):
+            yield f"{candidate.at(name)} without eval_tasks would be ignored. Name the tasks, or leave it out."
+
+
+def served_engine_without_adapter(candidate: Candidate) -> Iterator[str]:
+    if candidate.eval_tasks and candidate.eval_engine != "in_process" and not candidate.use_lora:
+        yield (
+            f"{candidate.at('eval_engine')} without use_lora: a server is told of each new adapter, and a full "
+            "fine-tuning has none. Set use_lora, or eval_engine: in_process."
+        )
 
 
 def best_model_without_evaluation(candidate: Candidate) -> Iterator[str]:
@@ -389,6 +417,8 @@ RULES: tuple[Rule, ...] = (
     fractional_counts,
     no_steps,
     evaluation_without_data,
+    task_options_without_tasks,
+    served_engine_without_adapter,
     best_model_without_evaluation,
     best_model_between_saves,
     schedule_without_evaluation,

@@ -25,6 +25,17 @@ class DataOptions:
         "revision, format_type, columns, weight (2 sees it twice an epoch, 0.5 a random half) and limit (most rows "
         "taken).",
     )
+    train_tasks: list[str] = option(
+        [],
+        "Tasks whose rows are trained on, beside or instead of data_path: all (the 21 subsets of LongBench) or their "
+        "names, asked as evaluation asks them.",
+    )
+    max_train_samples: int | None = option(
+        None, "Conversations trained on, a seeded random choice of all. Unset: all.", minimum=1
+    )
+    allow_contamination: bool = option(
+        False, "Keep training rows that overlap with what eval_tasks will ask. The results say so for ever."
+    )
     eval_data_path: str | list[Any] | None = option(
         None, "Held-out data for the evaluation loss, written as data_path is."
     )

@@ -81,9 +81,9 @@ def require_data(config: SFTConfig) -> None:
     """Refuse a configuration without training data. For whatever is about to read it.
 
     Raises:
-        ConfigError: there is no data_path.
+        ConfigError: there is neither data_path nor train_tasks.
     """
-    if config.data_path is None:
+    if config.data_path is None and not config.train_tasks:
         raise ConfigError(
             "data_path is missing: there is nothing to train on. Give a file, a folder or a hub data set: "
             "--data_path data/train.jsonl, or data_path: in the config file."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -17,6 +17,18 @@ PLACES_KEPT = 10
 """Bad rows of which the place is kept."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MoreRows:
+    """Rows that come from elsewhere than files, and a guard over those that do come from files."""
+
+    fingerprint: str
+    """Changes when anything of them does."""
+
+    read: Callable[[], ConversationSet]
+    overlap: Callable[[Conversation], str | None]
+    """Why a row from a file holds what an evaluation will ask; None where it does not."""
+
+
 @dataclass(kw_only=True)
 class ConversationSet:
     """Conversations in the order of their sources, and what became of every row read."""
@@ -26,7 +38,7 @@ class ConversationSet:
     """Per file or hub data set: the format, and why it is that one."""
 
     rejected: Counter[str] = field(default_factory=Counter)
-    """Rows that could not be used, by reason. Before weights, rows = conversations + rejected."""
+    """Rows that could not be used, by reason. Before weights, rows = conversations + rejected + those left out."""
 
     rejected_places: list[str] = field(default_factory=list)
     """The first of them, each with file, line and reason."""
@@ -34,8 +46,23 @@ class ConversationSet:
     num_rows: int = 0
     """Rows read, good and bad, each counted once whatever its weight."""
 
+    overlapping: Counter[str] = field(default_factory=Counter)
+    """Rows that hold what an evaluation will ask, by task and how; left out unless ``allow_contamination``."""
+
     notes: list[str] = field(default_factory=list)
     """What a person should know, such as files of a folder that were skipped."""
+
+    def join(self, other: ConversationSet) -> ConversationSet:
+        """Both sets, this one first."""
+        return ConversationSet(
+            conversations=self.conversations + other.conversations,
+            formats=self.formats | other.formats,
+            rejected=self.rejected + other.rejected,
+            rejected_places=(self.rejected_places + other.rejected_places)[:PLACES_KEPT],
+            num_rows=self.num_rows + other.num_rows,
+            overlapping=self.overlapping + other.overlapping,
+            notes=self.notes + other.notes,
+        )
 
     def select(self, positions: Iterable[int], *, rejected: bool = True) -> ConversationSet:
         """Return the conversations at these positions; ``rejected`` says whether the account of bad rows goes along."""
@@ -47,6 +74,7 @@ class ConversationSet:
             rejected=self.rejected.copy() if rejected else Counter(),
             rejected_places=list(self.rejected_places) if rejected else [],
             num_rows=len(chosen) + bad,
+            overlapping=self.overlapping.copy() if rejected else Counter(),
             notes=list(self.notes) if rejected else [],
         )
 

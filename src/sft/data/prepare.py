@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
 from sft.data.cache import CacheEntry, cached, hash_code, hash_text
-from sft.data.conversations import ConversationSet, read_conversations, refuse_bad_rows
+from sft.data.conversations import ConversationSet, MoreRows, read_conversations, refuse_bad_rows
 from sft.data.lengths import fit_length
 from sft.data.render import Renderer
 from sft.data.report import DataReport, explain_nothing_trained
@@ -51,15 +52,20 @@ class PreparedData:
     cache: CacheEntry
 
 
-def prepare(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, quiet: bool = False) -> PreparedData:
+def prepare(
+    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, more: MoreRows | None = None, quiet: bool = False
+) -> PreparedData:
     """Read, render and measure the data of a config, or find it prepared already.
+
+    Args:
+        more: rows of tasks to train on, and what must not be trained on because it will be asked.
 
     Raises:
         DataError: a source cannot be read, too many rows cannot be used, or no token is left to train.
     """
 
     def build(folder: Path) -> None:
-        for name, conversations in read_parts(config).items():
+        for name, conversations in read_parts(config, more).items():
             writer, report = make_examples(conversations, config, tokenizer, quiet=quiet)
             if not report.trained_tokens:
                 raise DataError(
@@ -68,20 +74,40 @@ def prepare(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, quiet: boo
             writer.write(folder / name)
             (folder / name / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")
 
-    entry = cached(fingerprints(config, tokenizer), build, cache_dir=config.cache_dir, overwrite=config.overwrite_cache)
+    parts = fingerprints(config, tokenizer, more)
+    entry = cached(parts, build, cache_dir=config.cache_dir, overwrite=config.overwrite_cache)
     has_eval = (entry.folder / "eval").is_dir()
     return PreparedData(_load(entry, "train"), _load(entry, "eval") if has_eval else None, entry)
 
 
-def read_parts(config: SFTConfig) -> dict[str, ConversationSet]:
+def read_parts(config: SFTConfig, more: MoreRows | None = None) -> dict[str, ConversationSet]:
     """Rows -> conversations, for training and, where there is any, for evaluation."""
-    train = _read(config, config.data_path)
+    train = ConversationSet() if config.data_path is None else _read(config, config.data_path)
+    if more is not None:
+        train = leave_out(train, more, allow=config.allow_contamination).join(more.read())
+    if config.max_train_samples is not None:
+        train = choose_some(train, config.max_train_samples, config.seed)
     if config.eval_data_path is not None:
         return {"train": train, "eval": _read(config, config.eval_data_path)}
     if config.validation_size:
         train, held_out = hold_out(train, config.validation_size, config.seed)
         return {"train": train, "eval": held_out}
     return {"train": train}
+
+
+def leave_out(conversations: ConversationSet, more: MoreRows, *, allow: bool) -> ConversationSet:
+    """Count the rows that hold what an evaluation will ask, and leave them out unless they are allowed."""
+    reasons = [more.overlap(conversation) for conversation in conversations.conversations]
+    kept = conversations.select([index for index, reason in enumerate(reasons) if allow or reason is None])
+    kept.overlapping = Counter(reason for reason in reasons if reason is not None)
+    kept.num_rows = conversations.num_rows
+    return kept
+
+
+def choose_some(conversations: ConversationSet, count: int, seed: int) -> ConversationSet:
+    """A seeded random choice of at most ``count`` conversations, in their order."""
+    total = len(conversations.conversations)
+    return conversations.select(sorted(random.Random(seed).sample(range(total), min(count, total))))
 
 
 def make_examples(
@@ -94,6 +120,8 @@ def make_examples(
         conversations=len(conversations.conversations),
         rejected=conversations.rejected.copy(),
         rejected_places=list(conversations.rejected_places),
+        overlapping=conversations.overlapping.copy(),
+        contaminated=config.allow_contamination,
         formats=dict(conversations.formats),
         notes=list(conversations.notes),
     )
@@ -166,15 +194,17 @@ def hold_out(conversations: ConversationSet, size: float, seed: int) -> tuple[Co
     )
 
 
-def fingerprints(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+def fingerprints(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, more: MoreRows | None = None) -> dict[str, str]:
     """Everything that decides the prepared data, by name; a change of any makes it be prepared anew."""
     rules = (
         "format_type", "columns", "role_names", "system_prompt", "use_chat_template", "max_bad_rows",
         "chat_template_kwargs", "train_on", "rewritten_history", "allow_special_tokens", "append_eos",
-        "max_length", "overlong", "validation_size",
+        "max_length", "overlong", "validation_size", "max_train_samples",
+        "allow_contamination",
     )  # fmt: skip
     parts = {name: json.dumps(getattr(config, name), sort_keys=True) for name in rules}
     parts["seed"] = str(config.seed)
+    parts["tasks"] = "none" if more is None else more.fingerprint
     parts["data"] = _fingerprint_data(config, config.data_path)
     parts["evaluation data"] = _fingerprint_data(config, config.eval_data_path)
     parts["chat template"] = hash_text(str(tokenizer.chat_template))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PLACES_KEPT = 20
+COUNTERS = ("rejected", "overlapping", "dropped")
 
 
 @dataclass(kw_only=True)
@@ -25,6 +26,12 @@ class DataReport:
 
     rejected_places: list[str] = field(default_factory=list)
     """The first few of them: place and reason."""
+
+    overlapping: Counter[str] = field(default_factory=Counter)
+    """Rows that hold what an evaluation will ask, by task and how."""
+
+    contaminated: bool = False
+    """They were trained on all the same, because ``allow_contamination`` said so. False: they were left out."""
 
     dropped: Counter[str] = field(default_factory=Counter)
     """Examples left out because of their length, by reason."""
@@ -66,12 +73,12 @@ class DataReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**vars(self), "rejected": dict(self.rejected), "dropped": dict(self.dropped)}
+        return {**vars(self), **{name: dict(getattr(self, name)) for name in COUNTERS}}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataReport:
         """The inverse of ``to_dict``."""
-        counters = {name: Counter(values[name]) for name in ("rejected", "dropped")}
+        counters = {name: Counter(values[name]) for name in COUNTERS}
         return cls(**{**values, **counters})
 
 
@@ -87,6 +94,12 @@ def explain_nothing_trained(report: DataReport, max_length: int) -> str:
         return (
             f"{len(longer)} of {total} examples are longer than max_length {max_length} "
             f"(shortest {longer[0]}, longest {longer[-1]} tokens); max_length {enough} would keep {kept}"
+        )
+    if report.overlapping and not report.contaminated:
+        return (
+            f"{report.overlapping.total()} of {report.rows} rows hold what eval_tasks will ask and were left out: "
+            f"{count_reasons(report.overlapping)}. Train on other rows, evaluate other tasks, or keep them with "
+            "allow_contamination: the results will say so"
         )
     if report.rejected:
         return f"all {report.rows} rows were rejected: {count_reasons(report.rejected)}"

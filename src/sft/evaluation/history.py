@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,16 @@ class EvaluationEntry:
     failure: str | None = None
     partial: bool = False
     """Only a part of the test sets was asked (``eval_samples``)."""
+    contaminated: int = 0
+    """Training rows that hold what was asked and were trained on all the same (``allow_contamination``)."""
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in ``eval_history.json``; what is not worth saying is left out."""
-        optional = {"failure": self.failure, "partial": self.partial or None}
+        optional = {
+            "failure": self.failure,
+            "partial": self.partial or None,
+            "contaminated": self.contaminated or None,
+        }
         said = {name: value for name, value in optional.items() if value is not None}
         kept = {"step": self.step, "timestamp": self.timestamp, "combined_score": self.combined_score}
         return {**kept, "results": {task: dict(values) for task, values in self.results.items()}, **said}
@@ -48,20 +54,24 @@ class EvaluationHistory:
 
     entries: list[EvaluationEntry] = field(default_factory=list)
 
-    def add(self, entry: EvaluationEntry) -> bool:
-        """Append an evaluation; it takes the place of an earlier one of the same step. True if it is the best now."""
-        self.entries = sorted([*self.forget_from(entry.step, only=True), entry], key=lambda one: one.step)
-        return self.best is entry
+    def add(self, entry: EvaluationEntry) -> None:
+        """Append an evaluation; it takes the place of an earlier one of the same step."""
+        others = [one for one in self.entries if one.step != entry.step]
+        self.entries = sorted([*others, entry], key=lambda one: one.step)
 
-    def forget_from(self, step: int, *, only: bool = False) -> list[EvaluationEntry]:
-        """The entries without those after ``step`` (a resumed run makes them anew), or without ``step`` itself."""
-        return [entry for entry in self.entries if (entry.step != step if only else entry.step <= step)]
+    def until(self, step: int) -> EvaluationHistory:
+        """The history without what came after ``step``; a resumed run makes that anew."""
+        return EvaluationHistory([entry for entry in self.entries if entry.step <= step])
 
     @property
     def best(self) -> EvaluationEntry | None:
-        """The highest combined score; the earliest of equals. Scores may be negative."""
-        scored = [entry for entry in self.entries if is_score(entry.combined_score)]
-        return max(scored, key=lambda entry: entry.combined_score or 0.0, default=None) if scored else None
+        """The highest combined score, the untrained model's included; the earliest of equals."""
+        return highest(self.entries)
+
+    @property
+    def best_trained(self) -> EvaluationEntry | None:
+        """The highest combined score of a trained step; the earliest of equals."""
+        return highest([entry for entry in self.entries if entry.step != UNTRAINED])
 
     @property
     def untrained(self) -> EvaluationEntry | None:
@@ -69,11 +79,12 @@ class EvaluationHistory:
         return next((one for one in self.entries if one.step == UNTRAINED and is_score(one.combined_score)), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values with the keys ``best_step``, ``best_score`` and ``history``."""
-        best = self.best
+        """Plain JSON values: ``best_step`` and ``best_score`` (step 0 counts), ``best_trained_step``, ``history``."""
+        best, trained = self.best, self.best_trained
         return {
             "best_step": None if best is None else best.step,
             "best_score": None if best is None else best.combined_score,
+            "best_trained_step": None if trained is None else trained.step,
             "history": [entry.to_dict() for entry in self.entries],
         }
 
@@ -101,6 +112,19 @@ class EvaluationHistory:
             raise DataError(f"{path} is no evaluation history: {error!r}. Move it away to start one anew.") from error
 
 
+def highest(entries: Iterable[EvaluationEntry]) -> EvaluationEntry | None:
+    """The entry of the highest combined score, which may be negative; None where no entry has one."""
+    best: EvaluationEntry | None = None
+    for entry in entries:
+        if is_score(entry.combined_score) and (best is None or _score(entry) > _score(best)):
+            best = entry
+    return best
+
+
+def _score(entry: EvaluationEntry) -> float:
+    return float("-inf") if entry.combined_score is None else entry.combined_score
+
+
 def is_score(value: float | None) -> bool:
     """Whether a combined score can be compared: it is there, and a number."""
     return value is not None and math.isfinite(value)
@@ -114,4 +138,5 @@ def _entry(values: Mapping[str, Any]) -> EvaluationEntry:
         results=values["results"],
         failure=values.get("failure"),
         partial=bool(values.get("partial", False)),
+        contaminated=int(values.get("contaminated", 0)),
     )

@@ -103,6 +103,10 @@ def describe_plan(plan: Plan) -> str:
     for name, reasons in (("rejected", report.rejected), ("dropped", report.dropped)):
         if reasons:
             lines.append((name, f"{reasons.total():,}: {count_reasons(reasons)}"))
+    if report.overlapping:
+        name = "asked too" if report.contaminated else "left out"
+        what = "trained on all the same (allow_contamination)" if report.contaminated else "evaluation will ask them"
+        lines.append((name, f"{report.overlapping.total():,}: {count_reasons(report.overlapping)}; {what}"))
     if report.cut:
         lines.append(("cut", f"{report.cut:,} examples shortened by whole turns to max_length"))
     if report.split:
@@ -129,6 +133,8 @@ def _counts(report: DataReport) -> dict[str, Any]:
         "conversations": report.conversations,
         "examples": report.examples,
         "rejected": dict(report.rejected),
+        "overlapping": dict(report.overlapping),
+        "contaminated": report.contaminated,
         "dropped": dict(report.dropped),
         "cut": report.cut,
         "split": report.split,

@@ -20,10 +20,12 @@ from sft.models.tokenizer import load_tokenizer_for
 from sft.training.arguments import training_arguments
 from sft.training.build import Kernels, build_model, build_trainer, pad_id, prove_packing
 from sft.training.checkpoints import clear_run, find_checkpoint, refuse_changed_run
+from sft.training.evaluation_setup import build_evaluation
 from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
 from sft.training.plan import Plan, describe_plan, make_plan
 from sft.training.record import describe_run, read_record, write_record
-from sft.training.save import SavedModel, save_run
+from sft.training.save import ModelSaver, SavedModel, save_run
+from sft.training.task_data import task_rows
 from sft.training.trainer import WalkTrainer
 
 
@@ -92,7 +94,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         clear_run(folder)
     checkpoint = find_checkpoint(config.resume_from_checkpoint, folder)
     tokenizer = load_tokenizer_for(config)
-    data = prepare(config, tokenizer, quiet=not is_main_process())
+    data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=not is_main_process())
     args = training_arguments(config, has_eval=data.eval is not None, resuming=checkpoint is not None)
     set_seed(config.seed)
     model = build_model(config, tokenizer)
@@ -102,6 +104,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         announce(f"packing is {'on' if proof.proven else 'off, because it is not proven'}: {proof.why}")
         plan = plan if proof.proven else make_plan(config, data, world_size=world_size(), packing=False)
     trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
+    if config.eval_tasks:
+        trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
     record = describe_run(config, plan, model, kernels=Kernels(model.config._attn_implementation).to_dict())
     if checkpoint is not None:
         refuse_changed_run(read_record(checkpoint.parent), record, checkpoint)
@@ -128,7 +132,7 @@ def train(run: AssembledRun) -> RunResult:
     before, after = evaluation_losses(trainer)
     steps = trainer.state.global_step
     figures = {"steps": steps, "evaluation loss before": before, "evaluation loss": after}
-    saved = save_run(run.config, trainer, run.tokenizer, run.plan, figures)
+    saved = save_run(ModelSaver(run.config, trainer, run.tokenizer, run.plan), figures)
     result = RunResult(
         output_dir=folder,
         saved=saved,

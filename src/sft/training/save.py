@@ -40,48 +40,61 @@ class SavedModel:
     """How far it is from the adapter."""
 
 
-def save_run(
-    config: SFTConfig,
-    trainer: WalkTrainer,
-    tokenizer: PreTrainedTokenizerBase,
-    plan: Plan,
-    results: Mapping[str, Any],
-) -> SavedModel:
-    """Gather the weights on every process; save, and merge, on the first.
+@dataclass(frozen=True)
+class ModelSaver:
+    """Writes the model or adapter of a run as it is now, with all that its use needs."""
 
-    Args:
-        results: figures of the run for the model card.
-    """
-    root = Path(config.output_dir)
-    folder, report = root / config.model_dir, plan.data.train.report
-    state_dict = gather_weights(trainer)
+    config: SFTConfig
+    trainer: WalkTrainer
+    tokenizer: PreTrainedTokenizerBase
+    plan: Plan
+
+    def save(self, name: str, results: Mapping[str, Any]) -> Path:
+        """Write it into a folder of the run; every process calls it, the first one writes.
+
+        Args:
+            name: the folder, within output_dir; '.' is output_dir itself.
+            results: figures of the run for the model card.
+        """
+        folder, report = Path(self.config.output_dir) / name, self.plan.data.train.report
+        state_dict = gather_weights(self.trainer)
+        if self.trainer.is_world_process_zero():
+            save_final(
+                model=self.trainer.accelerator.unwrap_model(self.trainer.model),
+                tokenizer=self.tokenizer,
+                folder=folder,
+                stop_token_ids=report.stop_token_ids,
+                facts=card_facts(self.config, self.tokenizer, self.plan, results),
+                template_defaults=report.generation_kwargs,
+                state_dict=state_dict,
+                keep_others=name == ".",
+            )
+        self.trainer.accelerator.wait_for_everyone()
+        return folder
+
+
+def save_run(saver: ModelSaver, results: Mapping[str, Any]) -> SavedModel:
+    """Save what was trained, and merge it if the config asks for that."""
+    config, root = saver.config, Path(saver.config.output_dir)
+    folder = saver.save(config.model_dir, results)
+    if config.merged_dir is None:
+        return SavedModel(folder, None)
     merge = None
-    if trainer.is_world_process_zero():
-        save_final(
-            model=trainer.accelerator.unwrap_model(trainer.model),
-            tokenizer=tokenizer,
-            folder=folder,
-            stop_token_ids=report.stop_token_ids,
-            facts=card_facts(config, tokenizer, plan, results),
-            template_defaults=report.generation_kwargs,
-            state_dict=state_dict,
-            keep_others=config.model_dir == ".",
+    if saver.trainer.is_world_process_zero():
+        merge = merge_adapter(
+            base_model=config.model_name_or_path,
+            adapter_path=folder,
+            output_path=root / config.merged_dir,
+            base_revision=config.model_revision,
+            trust_remote_code=config.trust_remote_code,
+            keep_others=True,  # an earlier end of this run may have merged there
         )
-        if config.merged_dir is not None:
-            merge = merge_adapter(
-                base_model=config.model_name_or_path,
-                adapter_path=folder,
-                output_path=root / config.merged_dir,
-                base_revision=config.model_revision,
-                trust_remote_code=config.trust_remote_code,
-                keep_others=True,  # an earlier end of this run may have merged there
-            )
-            announce(
-                f"merged model against adapter, as written, on {merge.num_prompts} prompts: max logit difference "
-                f"{merge.max_logit_difference:.1e}, top-1 agreement {merge.top1_agreement:.2%}"
-            )
-    trainer.accelerator.wait_for_everyone()
-    return SavedModel(folder, None if config.merged_dir is None else root / config.merged_dir, merge)
+        announce(
+            f"merged model against adapter, as written, on {merge.num_prompts} prompts: max logit difference "
+            f"{merge.max_logit_difference:.1e}, top-1 agreement {merge.top1_agreement:.2%}"
+        )
+    saver.trainer.accelerator.wait_for_everyone()
+    return SavedModel(folder, root / config.merged_dir, merge)
 
 
 def gather_weights(trainer: WalkTrainer) -> dict[str, Any] | None:

@@ -26,6 +26,18 @@ class Case:
 
 
 PROBLEMS = [
+    Case(
+        "task_options_without_tasks",
+        {"eval_samples": 5},
+        {"eval_samples": 5, "eval_tasks": ["qmsum"]},
+        "without eval_tasks would be ignored",
+    ),
+    Case(
+        "served_engine_without_adapter",
+        {"eval_tasks": ["qmsum"], "eval_engine": "vllm"},
+        {"eval_tasks": ["qmsum"], "eval_engine": "vllm", "use_lora": True},
+        "told of each new adapter",
+    ),
     Case("two_precisions", {"fp16": True, "bf16": True}, {"fp16": True}, "only one of the two"),
     Case("two_precisions", {"fp16_full_eval": True, "bf16_full_eval": True}, {"bf16_full_eval": True}, "only one"),
     Case("half_precision_on_cpu", {"fp16": True, "use_cpu": True}, {"bf16": True, "use_cpu": True}, "needs a GPU"),

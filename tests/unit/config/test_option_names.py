@@ -9,7 +9,7 @@ NAMES = """
 model_name_or_path model_revision tokenizer_name_or_path trust_remote_code dtype attn_implementation load_in_4bit
 load_in_8bit
 
-data_path eval_data_path validation_size data_split data_revision format_type columns role_names system_prompt
+data_path train_tasks max_train_samples allow_contamination eval_data_path validation_size data_split data_revision format_type columns role_names system_prompt
 max_bad_rows chat_template use_chat_template chat_template_kwargs train_on rewritten_history allow_special_tokens
 append_eos max_length overlong packing cache_dir overwrite_cache
 
@@ -21,7 +21,9 @@ warmup_steps lr_scheduler_type optim max_grad_norm fp16 bf16 gradient_checkpoint
 resume_from_checkpoint
 
 do_eval eval_strategy eval_steps per_device_eval_batch_size load_best_model_at_end gen_questions_file
-gen_every_n_steps gen_max_new_tokens
+gen_every_n_steps gen_max_new_tokens eval_tasks eval_samples eval_max_prompt_tokens eval_engine eval_engine_python
+eval_engine_url eval_engine_args truthfulqa_scorer bleurt_checkpoint combined_weights longbench_dir qmsum_dir
+truthfulqa_file
 
 output_dir overwrite_output_dir model_dir merged_dir logging_steps save_strategy save_steps save_total_limit run_name
 report_to
