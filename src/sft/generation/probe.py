@@ -13,7 +13,7 @@ from sft.generation.engine import Prompt
 from sft.generation.in_process import undisturbed
 from sft.generation.prompt_text import text_for
 from sft.generation.prompts import decode, encode_prompt
-from sft.generation.proof import Probe, ProbePrompt, Weights
+from sft.generation.proof import DECISIVE_MARGIN, Probe, ProbePrompt, Weights
 
 MAX_TOKENS = 256
 """Of each text, its last so many are looked at."""
@@ -36,8 +36,9 @@ TEXTS = (
 class _Place(NamedTuple):
     """One position of one text, and what both think comes next."""
 
-    firmness: float
-    """Larger is better: first where they firmly differ in token, then where they differ most in probability."""
+    worth: tuple[float, bool, float]
+    """Larger is better: how firmly they differ in token; whether both are firm, so that rounding changes no token; how
+    far they differ in a token's probability."""
 
     prompt: ProbePrompt
 
@@ -63,7 +64,7 @@ def make_probe(model: Any, tokenizer: Any, texts: Sequence[Prompt] | None = None
             ids = encode_prompt(tokenizer, text)[-MAX_TOKENS:]
             if len(ids) >= FIRST_TOKENS:
                 places.extend(_places(model, tokenizer, ids))
-    places.sort(key=lambda place: -place.firmness)
+    places.sort(key=lambda place: place.worth, reverse=True)
     sendable = [place for place in places[: 20 * num_prompts] if _has_text(tokenizer, place.prompt.ids)]
     kept = [place.prompt for place in (sendable or places)[:num_prompts]]
     if not kept:
@@ -76,7 +77,9 @@ def _places(model: Any, tokenizer: Any, ids: Sequence[int]) -> Iterator[_Place]:
         "adapter": _next_logprobs(model, ids),
         "base": _next_logprobs(model, ids, without_adapter=True),
     }
-    best = {weights: values.argmax(-1).tolist() for weights, values in logprobs.items()}
+    first_two = {weights: values.topk(2, dim=-1) for weights, values in logprobs.items()}
+    best = {weights: found.indices[:, 0].tolist() for weights, found in first_two.items()}
+    leads = {weights: found.values[:, 0] - found.values[:, 1] for weights, found in first_two.items()}
     special = set(tokenizer.all_special_ids)
     for position in range(FIRST_TOKENS - 1, len(ids)):
         tokens = {weights: best[weights][position] for weights in logprobs}
@@ -89,9 +92,12 @@ def _places(model: Any, tokenizer: Any, ids: Sequence[int]) -> Iterator[_Place]:
             weights: {texts[name]: float(row[position, token]) for name, token in tokens.items()}
             for weights, row in logprobs.items()
         }
-        prompt = ProbePrompt(tuple(ids[: position + 1]), texts, values)
+        firmness = min(float(lead[position]) for lead in leads.values())
+        margin = firmness if tokens["adapter"] != tokens["base"] else 0.0
         change = max(abs(values["adapter"][text] - values["base"][text]) for text in texts.values())
-        yield _Place(100.0 + prompt.margin if prompt.margin > 0 else change, prompt)
+        prompt = ProbePrompt(tuple(ids[: position + 1]), texts, values, margin)
+        is_firm = firmness >= DECISIVE_MARGIN
+        yield _Place((margin if is_firm else 0.0, is_firm, change), prompt)
 
 
 def _next_logprobs(model: Any, ids: Sequence[int], *, without_adapter: bool = False) -> torch.Tensor:

@@ -62,12 +62,8 @@ class ProbePrompt:
     logprobs: Mapping[Weights, Mapping[str, float]]
     """Of these one or two tokens by each."""
 
-    @property
-    def margin(self) -> float:
-        """How firmly they disagree, in nats: each prefers its own token to the other's by at least this much."""
-        ours, theirs = self.tokens["adapter"], self.tokens["base"]
-        with_adapter, without = self.logprobs["adapter"], self.logprobs["base"]
-        return min(with_adapter[ours] - with_adapter[theirs], without[theirs] - without[ours])
+    margin: float
+    """In nats. Where the two like different tokens: how much more each likes its own than any other. Else 0."""
 
 
 @dataclass(frozen=True, slots=True)
