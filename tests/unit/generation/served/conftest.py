@@ -57,8 +57,6 @@ class Stage:
             "/v1/completions": [complete],
         }
         self.asked: list[tuple[str, Any]] = []
-        self.at_once = 0
-        self.most_at_once = 0
         self.over = threading.Event()
         self._lock = threading.Lock()
         self._server = _QuietServer(("127.0.0.1", 0), type("StageHandler", (Handler,), {"stage": self}))
@@ -74,13 +72,7 @@ class Stage:
             self.asked.append((handler.path, body))
             parts = self.parts.get(handler.path, [answer(404, {"detail": "Not Found"})])
             part = parts.pop(0) if len(parts) > 1 else parts[0]
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            part(handler, body)
-        finally:
-            with self._lock:
-                self.at_once -= 1
+        part(handler, body)
 
     def count(self, route: str) -> int:
         """How often a route was asked."""

@@ -70,7 +70,8 @@ def test_vllm_on_the_cpu() -> None:
 
 def test_transformers() -> None:
     assert " ".join(transformers_command(CPU, "m", 9)) == (
-        "/env/bin/python -m transformers.cli.transformers serve --host 127.0.0.1 --port 9 --dtype float32 --device cpu m"
+        "/env/bin/python -m transformers.cli.transformers serve --host 127.0.0.1 --port 9 --dtype float32 "
+        "--device cpu m"
     )
     assert " ".join(transformers_command(GPUS, "m", 9)) == (
         "/env/bin/python -m transformers.cli.transformers serve --host 127.0.0.1 --port 9 --dtype bfloat16 "

@@ -12,6 +12,7 @@ import pytest
 
 from sft.errors import ConfigError, DataError, GenerationError
 from sft.generation import Completion, Sampling
+from sft.generation.bounded import call_bounded
 from sft.generation.openai_dialect import OpenAIDialect
 from sft.generation.openai_server import attach, openai_server
 from sft.generation.served import served_engine
@@ -57,10 +58,21 @@ def test_answers_come_in_the_order_asked_with_progress(stage: Any, parts: Any, e
     assert engine.complete([], GREEDY) == []
 
 
-def test_no_more_requests_at_a_time_than_allowed(stage: Any, parts: Any, engine: ServerEngine) -> None:
-    stage.on(COMPLETIONS, parts.after(0.02, parts.complete))
-    engine.complete(["a"] * 40, GREEDY)
-    assert 2 <= stage.most_at_once <= 4
+def test_no_more_calls_at_a_time_than_allowed() -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def call(position: int) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        with lock:
+            now -= 1
+        return position
+
+    assert call_bounded(call, 30, at_once=4, on_failure=lambda: None) == list(range(30))
+    assert most == 4
 
 
 def test_the_request_is_what_was_asked(stage: Any, tokenizer: Any) -> None:
