@@ -23,7 +23,7 @@ from sft.errors import ConfigError, GenerationError
 from sft.generation import Completion, Progress, Prompt, Sampling
 from sft.generation.http_client import ServerTimeout, ServerUnreachable
 from sft.generation.launch import LaunchOptions, MakeMerged
-from sft.generation.openai_dialect import OpenAIDialect
+from sft.generation.openai_dialect import SHORT_SECONDS, OpenAIDialect
 from sft.generation.openai_server import attach
 from sft.generation.proof import Probe, Proof, prove_weights
 from sft.generation.served import ATTACHED, served_engine
@@ -162,7 +162,7 @@ class ServedModel:
             return
         if is_proven:
             try:
-                running.model = running.dialect.find_model(running.client)
+                running.model = running.dialect.find_model(running.client, timeout=SHORT_SECONDS)
             except ServerUnreachable:
                 raise
             except GenerationError:  # it lists none, or several

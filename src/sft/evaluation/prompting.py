@@ -14,6 +14,9 @@ from sft.generation import Sampling
 from sft.tasks.prompts import MIN_PROMPT_TOKENS, cut_middle, stop_token_ids
 from sft.tasks.task import Task, TaskExample
 
+LIKELY_CHARACTERS = 8
+"""Per token: a text with more may be taken to be too long, and is not encoded whole to find that it fits."""
+
 NO_ROOM = "no room for the prompt in the model's context"
 
 
@@ -74,9 +77,11 @@ class PromptWriter:
         except UnicodeEncodeError as error:
             raise RowError(example.source, "the text is no valid Unicode", f"It holds {text[error.start]!a}") from error
         most, limit = self._most_tokens(task), self.text_limit(task)
-        if limit is None:
-            return WrittenPrompt(self._ids(task, text, example), is_cut=False)
-        while limit >= MIN_PROMPT_TOKENS:
+        if limit is None or len(text) <= LIKELY_CHARACTERS * limit:
+            ids = self._ids(task, text, example)
+            if all(bound is None or len(ids) <= bound for bound in (most, self.max_prompt_tokens)):
+                return WrittenPrompt(ids, is_cut=False)
+        while limit is not None and limit >= MIN_PROMPT_TOKENS:
             cut = cut_middle(text, self.tokenizer, limit)
             ids = self._ids(task, cut, example)
             if most is None or len(ids) <= most:

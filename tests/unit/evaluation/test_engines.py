@@ -25,6 +25,7 @@ PROBE = Probe(
             ids=(1, 2, number),
             tokens={"adapter": " yes", "base": " no"},
             logprobs={"adapter": {" yes": -0.1, " no": -3.0}, "base": {" yes": -4.0, " no": -0.2}},
+            margin=2.9,
         )
         for number in range(4)
     )
