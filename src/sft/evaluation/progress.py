@@ -52,6 +52,7 @@ class ProgressDisplay:
     """Says a line where there is no terminal."""
 
     _bar: Any = None
+    _task: str = ""
     _said: float = 0.0
 
     def __call__(self, progress: EvaluationProgress) -> None:
@@ -64,8 +65,9 @@ class ProgressDisplay:
             self.write(str(progress))
 
     def _draw(self, progress: EvaluationProgress) -> None:
-        if self._bar is None or self._bar.desc != f"{progress.task}: ":
+        if self._bar is None or self._task != progress.task:
             self.close()
+            self._task = progress.task
             self._bar = tqdm(total=progress.total, desc=progress.task, unit=" samples", dynamic_ncols=True)
         self._bar.update(progress.done - self._bar.n)
         if progress.done == progress.total:
