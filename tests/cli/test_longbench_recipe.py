@@ -36,8 +36,8 @@ SMALL = {
     "--eval_samples": "2",
     "--max_length": "512",
     "--learning_rate": "0.01",
+    "--warmup_ratio": "0",
 }
-CONTEXT = 512
 
 Run = Callable[[str, dict[str, str]], Path]
 
@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def places(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Variables that name a little of the real data: the two shortest rows of each subset, two meetings, TruthfulQA."""
+    """Variables that name a little of the real data: three short rows of each subset, two meetings, TruthfulQA."""
     folder = tmp_path_factory.mktemp("rows")
     lines = (shared_data / "minilongbench" / "rows_longbench_schema.jsonl").read_text(encoding="utf-8").splitlines()
     subsets: dict[str, list[str]] = {}
@@ -75,7 +75,7 @@ def places(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         subsets.setdefault(json.loads(line)["dataset"], []).append(line)
     (folder / "longbench").mkdir()
     for subset, rows in subsets.items():
-        (folder / "longbench" / f"{subset}.jsonl").write_text("\n".join(rows[:2]) + "\n", encoding="utf-8")
+        (folder / "longbench" / f"{subset}.jsonl").write_text("\n".join(rows[:3]) + "\n", encoding="utf-8")
     meetings = (shared_data / "qmsum" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     (folder / "qmsum").mkdir()
     (folder / "qmsum" / "train.jsonl").write_text("\n".join(sorted(meetings, key=len)[:2]) + "\n", encoding="utf-8")
@@ -87,50 +87,60 @@ def places(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 @pytest.fixture(scope="session")
-def model_folder(places: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Qwen3-shaped model over the words of those rows. Its end token is likely, so that answers are short."""
-    import torch
+def tokenizer(places: dict[str, str]) -> Any:
+    """Words of those meetings, and ChatML."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers import PreTrainedTokenizerFast
 
     from sft.data.templates import read_template
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
         vocab_size=800,
-        special_tokens=special,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train([str(Path(places["SFT_QMSUM_DIR"]) / "train.jsonl")], trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[2], pad_token=special[0])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.chat_template = read_template("chatml")
+    return fast
+
+
+def save_model(folder: Path, tokenizer: Any, *, context: int) -> Path:
+    """A random Qwen3-shaped model. Its end token is likely, so that answers are short."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
         Qwen3Config(
-            vocab_size=len(fast),
+            vocab_size=len(tokenizer),
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
             head_dim=8,
-            max_position_embeddings=CONTEXT,
+            max_position_embeddings=context,
             initializer_range=0.2,
             tie_word_embeddings=False,
-            eos_token_id=fast.eos_token_id,
-            pad_token_id=fast.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
     )
     with torch.no_grad():
-        model.lm_head.weight[fast.eos_token_id] *= 8
-    folder = tmp_path_factory.mktemp("long-model")
+        model.lm_head.weight[tokenizer.eos_token_id] *= 8
     model.save_pretrained(folder)
-    fast.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("short-context"), tokenizer, context=512)
 
 
 @pytest.fixture
@@ -188,12 +198,13 @@ def check_output(output: Path, *, steps: int, samples: int = 2) -> None:
     history = read_json(output / "eval_history.json")
     assert history.keys() >= {"best_step", "best_score", "history"}
     assert [entry["step"] for entry in history["history"]] == list(range(steps + 1))
+    checkpoints = [output / f"checkpoint-{step}" for step in range(max(1, steps - 2), steps + 1)]
+    assert sorted(output.glob("checkpoint-*")) == checkpoints, "the last three"
     for entry in history["history"]:
         assert entry.keys() >= {"step", "timestamp", "combined_score", "results"}
         check_evaluation(output / f"eval_step_{entry['step']}", entry, samples)
         if entry["step"]:
             assert_adapter(output / f"adapter_step_{entry['step']}")
-            assert (output / f"checkpoint-{entry['step']}" / "trainer_state.json").is_file()
     final = read_json(output / "final_eval_results.json")
     assert final["combined_score"] == history["history"][-1]["combined_score"]
     assert (final["best_step"], final["best_score"]) == (history["best_step"], history["best_score"])
@@ -246,6 +257,22 @@ def test_train_command(command: str, run_here: Callable[..., None], recipe: Path
     }
     if "--resume_from_checkpoint" in chosen:
         assert read_json(output / "run.json")["result"]["resumed_from"]
+
+
+def test_long_documents_lose_their_middle(
+    run_here: Callable[..., None], recipe: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """In training and in evaluation. No row is lost, and no answer is cut."""
+    model = save_model(tmp_path / "model", tokenizer, context=2048)
+    once = {**SMALL, "--max_steps": "1", "--eval_samples": "1", "--max_length": "2048"}
+    run_here("train.py", as_words({**once, "--model_name": str(model), "--train_datasets": "qmsum"}))
+    record = read_json(recipe / "training_output" / "run.json")["plan"]
+    assert record["dropped"] == {}
+    assert 2000 < record["lengths"]["longest"] <= 2048
+    (path,) = (recipe / "training_output" / "eval_step_1").glob("*_qmsum_*_results.json")
+    results = read_json(path)
+    assert (results["prompts_cut"], results["max_new_tokens"]) == (1, 512)
+    assert 1400 < results["max_prompt_tokens"] < 2048 - 512
 
 
 def test_from_training_to_a_merged_model(
@@ -368,7 +395,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_for(recipe / "killed" / "checkpoint-2", process)
+    wait_for(recipe / "killed" / "eval_step_3", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (recipe / "killed" / "final_model").exists()
@@ -387,7 +414,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a process has made a folder whole."""
+    """Wait until a process has made a folder: an evaluation begins to write."""
     end = time.monotonic() + 120
     while not path.is_dir():
         assert process.poll() is None, "it ended before it could be killed"
@@ -507,7 +534,7 @@ def test_the_loader_reads_rows(recipe: Path, places: dict[str, str]) -> None:
     load = runpy.run_path(str(recipe / "longbench_loader.py"))["load"]
     tasks = load("hotpotqa,trivia_qa", longbench_dir=places["SFT_LONGBENCH_DIR"])
     assert [task.name for task in tasks] == ["longbench/hotpotqa", "longbench/triviaqa"]
-    assert all(len(task.examples()) == 2 for task in tasks)
+    assert all(len(task.examples()) == 3 for task in tasks)
 
 
 def test_deepspeed_files() -> None:

@@ -112,9 +112,9 @@ def _apply_defaults(draft: Draft) -> None:
     for target, (value, reason) in MENDED.items():
         draft.default(target, value, reason)
     for target, value in ARGUMENTS.items():
-        draft.default(target, value, "as in train.py")
+        draft.default(target, value)
     for target, value in SETTINGS.items():
-        draft.default(target, value, "as train.py fixes it")
+        draft.default(target, value)
 
 
 def _default_subsets(draft: Draft) -> None:
@@ -125,10 +125,10 @@ def _default_subsets(draft: Draft) -> None:
 
 
 def _default_adapter(draft: Draft) -> None:
-    draft.default("use_lora", True, "as train.py fixes it")
+    draft.default("use_lora", True)
     if _is_true(draft.values["use_lora"]):
         for target, value in LORA.items():
-            draft.default(target, value, "as in train.py")
+            draft.default(target, value)
         draft.default("target_modules", None, "train.py's seven layers; in a model without them every linear layer")
 
 

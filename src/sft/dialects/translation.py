@@ -112,12 +112,12 @@ class Draft:
         """The key cannot be honoured; the reason says what to change."""
         self.notes.append(Note(key, "refused", None, reason, origin))
 
-    def default(self, target: str, value: Any, reason: str) -> None:
+    def default(self, target: str, value: Any, reason: str = "") -> None:
         """What the foreign program does unasked; left alone where the user did say something."""
         given = {RENAMED[name].new if name in RENAMED else name for name in (*self.values, *self.overrides)}
         if target not in given:
             self.values[target] = RawValue(value, f"default of {self.dialect}")
-            self.notes.append(Note(target, "defaulted", target, f"{shown(value)}: {reason}"))
+            self.notes.append(Note(target, "defaulted", target, reason and f"{shown(value)}: {reason}"))
 
     def _take_old(self, key: str, raw: RawValue, name: str) -> None:
         """A name of older transformers: SFTConfig knows how its value is written now."""
