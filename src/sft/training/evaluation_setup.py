@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers.integrations import is_deepspeed_zero3_enabled
+
 from sft.config import SFTConfig
+from sft.errors import ConfigError
 from sft.evaluation.engines import EngineChoice, ServedModel, open_server, visible_gpus
 from sft.evaluation.files import result_stem
 from sft.evaluation.progress import ProgressDisplay
@@ -26,14 +29,24 @@ from sft.training.evaluation_callback import EvaluationPlan, GenerationEvaluatio
 from sft.training.launch import announce
 from sft.training.save import ModelSaver
 from sft.training.task_data import open_eval_tasks
+from sft.training.trainer import WalkTrainer
 
 STEP_FOLDER = "eval_step_{step}"
 ADAPTER_FOLDER = "adapter_step_{step}"
 
 
 def build_evaluation(saver: ModelSaver) -> GenerationEvaluation:
-    """The callback that measures the model of a run, and keeps the best."""
+    """The callback that measures the model of a run, and keeps the best.
+
+    Raises:
+        ConfigError: the engine cannot be used with this run.
+    """
     config, trainer = saver.config, saver.trainer
+    if config.eval_engine == "in_process" and is_sharded(trainer):
+        raise ConfigError(
+            "eval_engine in_process with weights that are sharded over the processes (FSDP or ZeRO-3): each process "
+            "would have to generate in step with all others. Use eval_engine sglang or vllm, or train with ZeRO-2 or DDP."
+        )
     weights = CombinedWeights(**config.combined_weights)
     report = saver.plan.data.train.report
     measured = MeasuredModel(saver, open_eval_tasks(config), engine_choice(config))
@@ -53,6 +66,11 @@ def build_evaluation(saver: ModelSaver) -> GenerationEvaluation:
         best_name="best_adapter" if config.use_lora else "best_model",
         every_adapter=config.use_lora,
     )
+
+
+def is_sharded(trainer: WalkTrainer) -> bool:
+    """Whether no process holds all weights."""
+    return bool(trainer.is_fsdp_enabled) or is_deepspeed_zero3_enabled()
 
 
 def engine_choice(config: SFTConfig) -> EngineChoice:
