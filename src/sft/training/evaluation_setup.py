@@ -45,7 +45,7 @@ def build_evaluation(saver: ModelSaver) -> GenerationEvaluation:
     if config.eval_engine == "in_process" and is_sharded(trainer):
         raise ConfigError(
             "eval_engine in_process with weights that are sharded over the processes (FSDP or ZeRO-3): each process "
-            "would have to generate in step with all others. Use eval_engine sglang or vllm, or train with ZeRO-2 or DDP."
+            "would have to generate in step with all others. Use eval_engine sglang or vllm, or ZeRO-2 or DDP."
         )
     weights = CombinedWeights(**config.combined_weights)
     report = saver.plan.data.train.report
