@@ -39,6 +39,7 @@ check: $(VENV)/installed-dev ## format, lint, types, direction of imports
 .PHONY: bench
 bench: $(VENV)/installed-bench ## our figures beside those of other tools
 	$(BIN)/python benchmarks/trl_loss.py
+	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/scoring.py
 
 .PHONY: clean

@@ -171,6 +171,8 @@ def _reason_in_answers(
     greedy = Sampling(max_new_tokens=longest, min_new_tokens=longest, stop_token_ids=sampling.stop_token_ids)
     arguments = generation_arguments(model, tokenizer, greedy, longest)
     choice = TokenChoice(greedy, tuple(arguments["eos_token_id"] or ()), repetition_penalty(model))
+    types = (model.dtype, template.layers[0].values.dtype)  # the second under autocast, and of quantised models
+    tie = max(ROUNDING.get(kind, EXACT) for kind in types)
     limits = Limits(slots=2, tokens=2**62, spare=1)  # little to spare, so that rows must be moved
     decoder = SlotDecoder(model, template, choice, limits=limits, pad_token_id=arguments["pad_token_id"])
     for number, tokens in decoder.answer(requests):
@@ -183,7 +185,7 @@ def _reason_in_answers(
             output_scores=True,
             **arguments | {"max_new_tokens": request.room, "min_new_tokens": request.room},
         )
-        place = _first_difference(tokens, alone.sequences[0, len(request.ids) :].tolist(), alone.scores, model.dtype)
+        place = _first_difference(tokens, alone.sequences[0, len(request.ids) :].tolist(), alone.scores, tie)
         if place is not None:
             return (
                 f"its answer to a prompt of {len(request.ids)} tokens differs there from the answer of model.generate "
@@ -204,11 +206,11 @@ def _requests(prompts: Sequence[Sequence[int]], context: int | None, template: A
     return [Request(ids, room) for ids, room in zip(cut, CHECK_ROOMS, strict=True)]
 
 
-def _first_difference(ours: Sequence[int], theirs: Sequence[int], scores: Any, dtype: torch.dtype) -> int | None:
+def _first_difference(ours: Sequence[int], theirs: Sequence[int], scores: Any, tie: float) -> int | None:
     """Where two answers part, unless it is where the two tokens tie; from there on, they are different texts."""
     for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         if one != other:
             row = scores[place][0]
             gap = float(row[other] - row[one])
-            return None if gap <= ROUNDING.get(dtype, EXACT) * float(row[row.isfinite()].abs().max()) else place
+            return None if gap <= tie * float(row[row.isfinite()].abs().max()) else place
     return None

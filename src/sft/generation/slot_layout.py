@@ -38,7 +38,7 @@ class Limits(NamedTuple):
 
     slots: int
     tokens: int
-    """Bound on slots x columns. A row that exceeds it alone has one slot."""
+    """Bound on slots x columns; a row that exceeds it alone has one slot. Prompts read ahead come on top."""
 
     spare: int = 256
     """Columns beyond what the longest row needs, a quarter of that at most; so rarely are rows moved."""

@@ -23,8 +23,8 @@ from sft.generation.token_choice import RowState, TokenChoice
 PREFILL_TOKENS = 4096
 """Most tokens, padding included, of prompts that are read together."""
 
-STEPS_BETWEEN_LOOKS = 4
-"""On a device of its own, this many tokens are written before the host looks which answers have ended."""
+STEPS_ON_CPU, STEPS_ELSEWHERE = 1, 4
+"""So many tokens are written before the host looks which answers have ended; to look, it waits for the device."""
 
 
 @dataclass
@@ -81,7 +81,8 @@ class Forward:
             **positions,
             **self._last_logits,
         )
-        return output.logits[:, -1].float(), getattr(output, "past_key_values", None)
+        logits = output.logits[:, -1].to(device=attention_mask.device, dtype=torch.float32)
+        return logits, getattr(output, "past_key_values", None)
 
     def read(self, rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[torch.Tensor, Any]:
         """The same after whole prompts, padded on the left."""
@@ -113,7 +114,7 @@ class SlotDecoder:
         self._mask = torch.zeros((0, 0), dtype=torch.int64)
         self._queue: deque[Answer] = deque()
         self._prefilled: Prefilled | None = None
-        self._steps = 1 if self._device.type == "cpu" else STEPS_BETWEEN_LOOKS
+        self._steps = STEPS_ON_CPU if self._device.type == "cpu" else STEPS_ELSEWHERE
 
     @property
     def stop_token_ids(self) -> tuple[int, ...]:
