@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -82,7 +83,8 @@ def read_questions(path: Path) -> list[str]:
     return [turn["content"] for row in rows for turn in row["messages"] if turn["role"] == "user"]
 
 
-def main(output_dir: Path) -> None:
+def main(argv: Sequence[str]) -> None:
+    (output_dir,) = argv
     tokenizer = build_tokenizer(read_questions(HERE / "data" / "train.jsonl"))
     model = build_model(tokenizer)
     disable_progress_bar()
@@ -92,4 +94,4 @@ def main(output_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1:])

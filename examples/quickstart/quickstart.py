@@ -13,33 +13,32 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import build_model
+import score
+import torch
+
+from sft.cli.main import main as run_sft
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path("examples/quickstart")
 WORK = Path("quickstart")
 CONFIG = HERE / "quickstart.yaml"
 BASE, TUNED = WORK / "model", WORK / "run" / "final_model"
+NUM_THREADS = 2
+"""More would wait for each other: the matrices are small."""
 
-Scores = dict[str, tuple[int, int]]
 
-
-def main(options: Sequence[str]) -> int:
+def main(options: Sequence[str]) -> None:
+    """The steps, in order."""
     os.chdir(ROOT)
     shutil.rmtree(WORK, ignore_errors=True)
-    try:
-        walk(options)
-    except subprocess.CalledProcessError as error:
-        print(f"\nquickstart: this step failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
-        return error.returncode
-    return 0
+    torch.set_num_threads(min(NUM_THREADS, torch.get_num_threads()))
 
-
-def walk(options: Sequence[str]) -> None:
-    """The steps, in order."""
     step("A tiny model of Qwen3's shape, with random weights")
-    python(HERE / "build_model.py", BASE)
+    python(build_model.main, HERE / "build_model.py", BASE)
 
     step("What is trained: the answer and the token that ends it, nothing else")
     sft("inspect", CONFIG, "--num_examples", "2")
@@ -48,16 +47,16 @@ def walk(options: Sequence[str]) -> None:
     sft("plan", CONFIG, *options)
 
     step("The score before: 450 questions about words that appear nowhere in the training data")
-    python(HERE / "score.py", BASE, "--output", WORK / "before.json")
+    python(score.main, HERE / "score.py", BASE, "--output", WORK / "before.json")
 
     step("Training: all weights, two to three minutes on two cores")
     started = time.monotonic()
     sft("train", CONFIG, *options)
-    print(f"training took {time.monotonic() - started:.0f} seconds, start-up included")
+    print(f"training took {time.monotonic() - started:.0f} seconds")
 
     step("The score after")
-    python(HERE / "score.py", TUNED, "--output", WORK / "after.json")
-    before, after = read_scores(WORK / "before.json"), read_scores(WORK / "after.json")
+    python(score.main, HERE / "score.py", TUNED, "--output", WORK / "after.json")
+    before, after = score.read_scores(WORK / "before.json"), score.read_scores(WORK / "after.json")
     print_table(before, after)
 
     step("A chat with the result, about words it has never seen")
@@ -65,7 +64,7 @@ def walk(options: Sequence[str]) -> None:
 
     print("\nGo on with it yourself:    .venv/bin/sft chat --model quickstart/run/final_model")
     print("Then a real model:         see README.md\n")
-    print(f"held-out exact match: before {percent(before):.1f} %, after {percent(after):.1f} %")
+    print(f"held-out exact match: before {score.percent(before):.1f} %, after {score.percent(after):.1f} %")
 
 
 def step(title: str) -> None:
@@ -74,22 +73,27 @@ def step(title: str) -> None:
 
 
 def sft(*words: str | Path) -> None:
-    run(["sft", *words], [sys.executable, "-m", "sft", *words])
+    """A command of sft, in this process, which has loaded torch already."""
+    show("sft", *words)
+    code = run_sft([str(word) for word in words])
+    if code:
+        sys.exit(code)
 
 
-def python(*words: str | Path) -> None:
-    run(["python", *words], [sys.executable, *words])
+def python(main: Callable[[list[str]], None], script: Path, *words: str | Path) -> None:
+    """A script of this folder, in this process."""
+    show("python", script, *words)
+    main([str(word) for word in words])
 
 
-def run(shown: Sequence[str | Path], command: Sequence[str | Path]) -> None:
-    print(f"$ {' '.join(map(str, shown))}", flush=True)
-    subprocess.run(command, check=True)
+def show(*words: str | Path) -> None:
+    print("$", *words, flush=True)
 
 
 def chat(questions: Sequence[str]) -> None:
     """Ask one question after another in one conversation."""
     command = [sys.executable, "-m", "sft", "chat", "--model", str(TUNED)]
-    print(f"$ sft chat --model {TUNED}", flush=True)
+    show("sft", "chat", "--model", TUNED)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -99,7 +103,7 @@ def chat(questions: Sequence[str]) -> None:
             print(f"> {question}\n{process.stdout.readline().rstrip()}", flush=True)
         process.stdin.close()
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
+        sys.exit(process.returncode)
 
 
 def choose_questions(path: Path) -> list[str]:
@@ -111,11 +115,7 @@ def choose_questions(path: Path) -> list[str]:
     return list(chosen.values())[:5]
 
 
-def read_scores(path: Path) -> Scores:
-    return {task: (right, asked) for task, (right, asked) in json.loads(path.read_text(encoding="utf-8")).items()}
-
-
-def print_table(before: Scores, after: Scores) -> None:
+def print_table(before: score.Scores, after: score.Scores) -> None:
     print(f"\n  {'task':<12}{'before':>10}{'after':>10}")
     for task, (right, asked) in after.items():
         print(f"  {task:<12}{f'{before[task][0]}/{asked}':>10}{f'{right}/{asked}':>10}")
@@ -124,9 +124,5 @@ def print_table(before: Scores, after: Scores) -> None:
     print(f"  {'all':<12}{counts[0]:>10}{counts[1]:>10}")
 
 
-def percent(scores: Scores) -> float:
-    return 100 * sum(right for right, _ in scores.values()) / sum(asked for _, asked in scores.values())
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

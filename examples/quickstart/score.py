@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
@@ -20,13 +21,16 @@ from sft.generation.in_process import InProcessEngine
 from sft.models.load import load_model
 from sft.models.tokenizer import load_tokenizer
 
+Scores = dict[str, tuple[int, int]]
+"""Right answers and questions asked, by task."""
+
 HELDOUT = Path(__file__).resolve().parent / "data" / "heldout.jsonl"
 SAMPLING = Sampling(max_new_tokens=24)
 """The longest right answer has 16 tokens."""
 
 
-def score(model_path: str) -> dict[str, tuple[int, int]]:
-    """Right answers and questions asked, by task."""
+def score(model_path: str) -> Scores:
+    """Ask everything that is held out."""
     rows = [json.loads(line) for line in HELDOUT.read_text(encoding="utf-8").splitlines()]
     tokenizer = load_tokenizer(model_path)
     renderer = Renderer(tokenizer)
@@ -39,16 +43,21 @@ def score(model_path: str) -> dict[str, tuple[int, int]]:
     return {task: (right[task], asked[task]) for task in sorted(asked)}
 
 
-def percent(scores: dict[str, tuple[int, int]]) -> float:
+def read_scores(path: Path) -> Scores:
+    """What ``--output`` wrote."""
+    return {task: (right, asked) for task, (right, asked) in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def percent(scores: Scores) -> float:
     """Share of right answers over all tasks."""
     return 100 * sum(right for right, _ in scores.values()) / sum(asked for _, asked in scores.values())
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder of a model")
     parser.add_argument("--output", type=Path, help="also write right and asked by task to this JSON file")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     disable_progress_bar()
     scores = score(args.model)
     right, asked = (sum(column) for column in zip(*scores.values(), strict=True))
