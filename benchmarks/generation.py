@@ -162,10 +162,9 @@ def measure(shape: Shape, num_prompts: int, rows: int, rounds: int) -> None:
     for name, measured in zip(("generate, file order", "ours, in slots"), zip(*runs, strict=True), strict=True):
         seconds = statistics.median(run.seconds for run in measured)
         cpu_seconds = statistics.median(run.cpu_seconds for run in measured)
-        print(
-            f"  {name:<22}{seconds:>8.2f}{cpu_seconds:>8.2f}{num_prompts / seconds:>11.1f}{sum(lengths) / seconds:>10.0f}"
-            f"    {'  '.join(f'{run.seconds:.2f}' for run in measured)}"
-        )
+        rates = f"{num_prompts / seconds:>11.1f}{sum(lengths) / seconds:>10.0f}"
+        rounds_shown = "  ".join(f"{run.seconds:.2f}" for run in measured)
+        print(f"  {name:<22}{seconds:>8.2f}{cpu_seconds:>8.2f}{rates}    {rounds_shown}")
     print_ratios("s", [first.seconds / second.seconds for first, second in runs])
     print_ratios("CPU s", [first.cpu_seconds / second.cpu_seconds for first, second in runs])
 

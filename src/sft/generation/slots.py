@@ -114,6 +114,9 @@ class SlotDecoder:
         self._mask = torch.zeros((0, 0), dtype=torch.int64)
         self._queue: deque[Answer] = deque()
         self._prefilled: Prefilled | None = None
+        self._requests: Sequence[Request] = ()
+        self._longest = 0
+        self._written: list[torch.Tensor] = []
         self._steps = STEPS_ON_CPU if self._device.type == "cpu" else STEPS_ELSEWHERE
 
     @property
@@ -138,16 +141,19 @@ class SlotDecoder:
     def _refill(self) -> Iterator[tuple[int, list[int]]]:
         """Fill free slots until there are none, or nobody waits."""
         while self._queue or self._prefilled:
+            if self._layout.slots and not self._free():
+                return
             planned = plan_layout(self._needs(), self._limits)
             if 2 * planned.slots >= 3 * self._layout.slots and planned.slots > self._layout.slots:
                 self._lay_out(planned)
-            free = [slot for slot, answer in enumerate(self._held) if answer is None]
-            if not free:
-                return
+            free = self._free()
             if self._prefilled is None:
                 yield from self._prefill(max(len(free), self._layout.slots // 4))
             else:
                 self._fill(free, self._prefilled)
+
+    def _free(self) -> list[int]:
+        return [slot for slot, answer in enumerate(self._held) if answer is None]
 
     def _prefill(self, most: int) -> Iterator[tuple[int, list[int]]]:
         """Read the next prompts, at most so many, and choose the first token of each answer."""
