@@ -29,6 +29,10 @@ test: install ## all tests
 test-fast: install ## the tests without the slow ones
 	$(PYTEST) -m "not slow"
 
+.PHONY: test-engines
+test-engines: install ## a real SGLang and a real vLLM on the CPU (a quarter of an hour; tests/engines makes their environments)
+	SFT_TEST_ENGINES=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/engines --durations=10
+
 .PHONY: check
 check: $(VENV)/installed-dev ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check
