@@ -1,8 +1,8 @@
 """A process between us and a server: whatever ends us, it ends the server and everything that the server started.
 
 Run as a script by ``server_process``, as the leader of a process group of its own, with nothing but the standard
-library: ``python guard.py GRACE_SECONDS COMMAND ...``. Its standard input is a pipe from us that nobody writes to; it
-ends when we close it or die, by whatever signal. The exit code is the server's, 128 + N for death by signal N.
+library: ``python guard.py GRACE_SECONDS COMMAND ...``. Its standard input is a pipe from us: a byte on it, or its end
+when we die of whatever signal, is the order to end. The exit code is the server's, 128 + N for death by signal N.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(grace: float, command: list[str]) -> int:
 
 
 def _end_with_parent(parent: int, server: int, ended: threading.Event, grace: float) -> None:
-    """Wait for the end of the pipe, or of our parent where a fork of it still holds the pipe; then end the group."""
+    """Wait for a word, for the end of the pipe, or of our parent where a fork of it holds the pipe; end the group."""
     while not select.select([0], [], [], 1.0)[0] and os.getppid() == parent:
         pass
     for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped server must go on to hear of it

@@ -90,7 +90,9 @@ class ServerProcess:
     def stop(self) -> None:
         """End it and everything it started. Returns when all of it is gone."""
         assert self._guard.stdin is not None
-        self._guard.stdin.close()
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended, or was told before
+            self._guard.stdin.write(b"\n")  # closing alone says nothing while a forked worker holds a copy of the pipe
+            self._guard.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._guard.wait(GRACE_SECONDS + 10)
         if self._guard.returncode is None or self._guard.returncode < 0:  # the guard itself hangs or was killed

@@ -254,6 +254,24 @@ def test_one_that_dies_between_two_evaluations_is_started_again(habits: Habits) 
         assert engine.complete(["a"], GREEDY)[0].text == "fine"
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_workers_of_ours_do_not_keep_it(habits: Habits) -> None:
+    with habits.engine() as engine:
+        pids = group_of(engine)
+        worker = os.fork()
+        if worker == 0:  # like a data loader's: it has copies of all our pipes
+            time.sleep(60)
+            os._exit(0)
+        try:
+            started = time.monotonic()
+            engine.stop()
+            assert time.monotonic() - started < 5
+            assert are_gone(pids, within=0.1)
+        finally:
+            os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)
+
+
 def test_killing_the_guard_leaves_no_server(habits: Habits) -> None:
     habits.now = ["has-children"]
     with habits.engine() as engine:
