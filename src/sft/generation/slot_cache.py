@@ -15,7 +15,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-class SlotLayer(CacheLayerMixin):
+class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     """Keys and values of one layer, float (slots, heads, columns, head size)."""
 
     is_compileable = True
@@ -88,7 +88,7 @@ class SlotLayer(CacheLayerMixin):
         return new
 
 
-class SlotCache(Cache):
+class SlotCache(Cache):  # type: ignore[misc]
     """All layers, which go in step."""
 
     def __init__(self, prefilled: Any) -> None:

@@ -10,8 +10,8 @@ model_name_or_path model_revision tokenizer_name_or_path trust_remote_code dtype
 load_in_8bit
 
 data_path train_tasks max_train_samples allow_contamination eval_data_path validation_size data_split data_revision
-format_type columns role_names system_prompt max_bad_rows chat_template use_chat_template chat_template_kwargs train_on rewritten_history allow_special_tokens
-append_eos max_length overlong packing cache_dir overwrite_cache
+format_type columns role_names system_prompt max_bad_rows chat_template use_chat_template chat_template_kwargs
+train_on rewritten_history allow_special_tokens append_eos max_length overlong packing cache_dir overwrite_cache
 
 use_lora lora_r lora_alpha lora_dropout target_modules modules_to_save lora_bias use_rslora use_dora
 adapter_name_or_path
