@@ -6,6 +6,7 @@ is unknown. The routes for loading exist only if VLLM_ALLOW_RUNTIME_LORA_UPDATIN
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,9 +112,16 @@ def vllm_command(options: LaunchOptions, folder: str, name: str, port: int) -> l
     return [*command, *options.arguments]
 
 
+CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"
+CPU_CACHE_GIB = "4"
+"""GiB of KV cache on the CPU. Left to itself vLLM wants 92 % of all memory, which the training beside it needs."""
+
+
 def vllm_environment(options: LaunchOptions) -> dict[str, str]:
     """Variables that vLLM reads: adapters may come later, and no usage is reported to anyone."""
+    cache = {} if options.gpus else {CPU_CACHE: os.environ.get(CPU_CACHE, CPU_CACHE_GIB)}
     return {
+        **cache,
         **device_environment(options),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_NO_USAGE_STATS": "1",

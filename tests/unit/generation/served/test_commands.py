@@ -128,3 +128,11 @@ def test_text_for_a_server_that_puts_the_first_token_itself() -> None:
     assert text_for(Sentence(), ids, ids) == "ab"
     with pytest.raises(GenerationError, match="text only"):
         text_for(Sentence(), "ab", ids[1:])
+
+
+def test_vllm_beside_a_training_on_the_cpu_does_not_take_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    assert vllm_environment(LaunchOptions())["VLLM_CPU_KVCACHE_SPACE"] == "4"
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    assert vllm_environment(LaunchOptions())["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in vllm_environment(GPUS)
