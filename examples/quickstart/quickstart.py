@@ -49,7 +49,7 @@ def main(options: Sequence[str]) -> None:
     step("The score before: 450 questions about words that appear nowhere in the training data")
     python(score.main, HERE / "score.py", BASE, "--output", WORK / "before.json")
 
-    step("Training: all weights, two to three minutes on two cores")
+    step("Training: all weights, about three minutes on two cores")
     started = time.monotonic()
     sft("train", CONFIG, *options)
     print(f"training took {time.monotonic() - started:.0f} seconds")
