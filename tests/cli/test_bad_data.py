@@ -48,7 +48,7 @@ BAD_FILES = {
     "Latin-1 in a list": BadFile("d.json", b'[\n{"instruction": "caf\xe9"}]', "d.json:2", "0xe9 at column 21"),
     "Latin-1 in a line": BadFile("d.jsonl", LINE + b'{"instruction": "caf\xe9"}\n', "d.jsonl:2", "not UTF-8"),
     "no gzip": BadFile("d.jsonl.gz", LINE, "d.jsonl.gz", "not an intact gzip file"),
-    "gzip cut off": BadFile("d.jsonl.gz", gzip.compress(LINE * 9)[:-9], "d.jsonl.gz", "cut off"),
+    "gzip cut off": BadFile("d.jsonl.gz", gzip.compress(LINE * 9, mtime=0)[:-9], "d.jsonl.gz", "cut off"),
     "no parquet": BadFile("d.parquet", LINE, "d.parquet", "not readable as parquet"),
     "zeros of a crash": BadFile("d.jsonl", LINE + b"\0" * 64, "d.jsonl:2", "NUL byte"),
     # broken JSON

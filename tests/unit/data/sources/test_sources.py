@@ -33,8 +33,8 @@ def values(path: object, **asked: object) -> list[object]:
         ("d.JSON", JSON),
         ("d.jsonl", LINES),
         ("d.ndjson", LINES),
-        ("d.json.gz", gzip.compress(JSON)),
-        ("d.jsonl.gz", gzip.compress(LINES[:50]) + gzip.compress(LINES[50:])),
+        ("d.json.gz", gzip.compress(JSON, mtime=0)),
+        ("d.jsonl.gz", gzip.compress(LINES[:50], mtime=0) + gzip.compress(LINES[50:], mtime=0)),
         ("d.jsonl.zst", zstandard.compress(LINES)),
         ("d.jsonl.zst", zstandard.compress(LINES[:50]) + zstandard.compress(LINES[50:])),
         ("d.json.zst", zstandard.compress(JSON)),
@@ -54,7 +54,7 @@ def test_a_large_zst_file_of_several_frames_is_read_whole(tmp_path: Path):
 
 def test_csv_and_tsv_are_read_under_their_header(tmp_path: Path):
     (tmp_path / "d.csv").write_text("q,a\n1,2\n")
-    (tmp_path / "d.tsv.gz").write_bytes(gzip.compress(b"q\ta\n1\t2\n"))
+    (tmp_path / "d.tsv.gz").write_bytes(gzip.compress(b"q\ta\n1\t2\n", mtime=0))
     assert values(tmp_path / "d.csv") == values(tmp_path / "d.tsv.gz") == [{"q": "1", "a": "2"}]
 
 
@@ -74,8 +74,8 @@ def test_parquet_rows_come_back_without_the_keys_that_arrow_invented(tmp_path: P
     [
         ("d.parquet", b"PAR1 and no more", "not readable as parquet"),
         ("d.json.gz", b"no gzip at all", "not an intact gzip file"),
-        ("d.jsonl.gz", gzip.compress(LINES * 100)[:-20], "cut off"),
-        ("d.jsonl.gz", gzip.compress(LINES * 100)[:60] + b"\xff" * 40, "not an intact gzip file"),
+        ("d.jsonl.gz", gzip.compress(LINES * 100, mtime=0)[:-20], "cut off"),
+        ("d.jsonl.gz", gzip.compress(LINES * 100, mtime=0)[:60] + b"\xff" * 40, "not an intact gzip file"),
         ("d.jsonl.zst", zstandard.compress(LINES * 100)[:-9], "cut off"),
         ("d.jsonl.zst", b"no zstd at all", "not an intact zstd file"),
         ("d.txt", b"text", "rename the file"),
@@ -83,6 +83,7 @@ def test_parquet_rows_come_back_without_the_keys_that_arrow_invented(tmp_path: P
         ("d.parquet.gz", b"", "rename the file"),
         ("d", b"", "rename the file"),
     ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",
 )
 def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path: Path, name: str, data: bytes, part: str):
     (tmp_path / name).write_bytes(data)
