@@ -25,6 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="precision of the written weights; unset: the base model's own",
     )
     parser.add_argument(
+        "--max_shard_size", default="5GB", metavar="SIZE", help="most bytes in one weight file (2GB, 500MB); unset: 5GB"
+    )
+    parser.add_argument(
         "--max_difference",
         type=float,
         help="largest logit difference to the adapter that is accepted; unset: 1e-4 (or 1e-5 of the largest logit, "
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         base_revision=args.base_revision,
         trust_remote_code=args.trust_remote_code,
         max_difference=args.max_difference,
+        max_shard_size=args.max_shard_size,
     )
     address = _push(args) if args.push_to_hub else None
     if args.json:

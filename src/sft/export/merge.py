@@ -70,6 +70,7 @@ def merge_adapter(
     prompts: Sequence[str] | None = None,
     max_difference: float | None = None,
     keep_others: bool = False,
+    max_shard_size: str = "5GB",
 ) -> MergeResult:
     """Merge an adapter into its base model, check the result against the adapter, and save it.
 
@@ -84,6 +85,7 @@ def merge_adapter(
         max_difference: largest logit difference allowed. None: 1e-4 for float32 (or 1e-5 of the largest logit, where
             that is more); 5 % of the largest logit for bfloat16, 1 % for float16, for the rounding of the weights.
         keep_others: ``output_path`` is a run folder; its checkpoints and other files stay.
+        max_shard_size: most bytes in one weight file, such as ``"5GB"``.
 
     Raises:
         ExportError: the adapter does not fit the base model, or the merged model differs from it by more than the
@@ -117,7 +119,7 @@ def merge_adapter(
     tied = is_tied(model)
 
     with written_whole(output, keep_others=keep_others) as partial:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, max_shard_size=max_shard_size)
         save_tokenizer(tokenizer, partial)
         del model
         gc.collect()  # the written model is loaded next; two do not always fit
