@@ -12,6 +12,7 @@ from pathlib import PurePath
 
 from sft.config.candidate import Candidate, Unusable
 from sft.config.data import COLUMN_NAMES, ROLE_MEANINGS
+from sft.config.output import ALSO_WRITTEN
 from sft.config.training_arguments import installed_enumerations, installed_trackers
 
 Rule = Callable[[Candidate], Iterator[str]]
@@ -243,6 +244,20 @@ def schedule_without_evaluation(candidate: Candidate) -> Iterator[str]:
     if candidate.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy") and not evaluates(candidate):
         yield (
             f"{candidate.at('lr_scheduler_type')} follows the evaluation loss, and there is none. Give eval_data_path "
+def early_stop_without_evaluation(candidate: Candidate) -> Iterator[str]:
+    if candidate.early_stopping_patience is not None and not evaluates(candidate):
+        yield (
+            f"{candidate.at('early_stopping_patience')} needs an evaluation loss to watch. Give eval_data_path or "
+            "validation_size, with do_eval true and an eval_strategy other than no."
+        )
+
+
+def unknown_files(candidate: Candidate) -> Iterator[str]:
+    for name in candidate.also_write:
+        if name not in ALSO_WRITTEN:
+            yield f"{candidate.at('also_write')}: {name} is none of {', '.join(ALSO_WRITTEN)}."
+
+
             "or validation_size, or choose another schedule."
         )
 
@@ -425,6 +440,8 @@ RULES: tuple[Rule, ...] = (
     schedule_without_its_arguments,
     unknown_to_transformers,
     unknown_trackers,
+    early_stop_without_evaluation,
+    unknown_files,
     unknown_columns,
     unknown_roles,
     unusable_sources,

@@ -18,6 +18,9 @@ class EvaluationOptions:
     eval_steps: float = option(500, "Steps between evaluations: below 1 a share of all steps.", above=0)
     per_device_eval_batch_size: int = option(4, "Examples per device and forward pass in evaluation.", minimum=1)
     load_best_model_at_end: bool = option(False, "End with the checkpoint of the lowest evaluation loss, not the last.")
+    early_stopping_patience: int | None = option(
+        None, "Evaluations in a row without a lower evaluation loss after which training ends. Unset: never.", minimum=1
+    )
     gen_questions_file: str | None = option(
         None,
         "Text file, one question a line, answered every gen_every_n_steps into output_dir/gen_results/gen_step_N.json.",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sft.config.option import option
 
+ALSO_WRITTEN = ("trainer_log", "results", "loss_plot", "trainer_state", "arguments")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
@@ -30,4 +32,10 @@ class OutputOptions:
         "none",
         "Trackers that get the metrics: tensorboard, wandb, mlflow, trackio, ... (any that transformers knows), all or "
         "none.",
+    )
+    also_write: list[str] = option(
+        [],
+        "Files in output_dir that users of other tools look for: trainer_log (trainer_log.jsonl, a line a logged "
+        "step), results (train_results.json, eval_results.json, all_results.json), loss_plot (training_loss.png; needs "
+        "matplotlib), trainer_state (trainer_state.json) and arguments (train_args.json).",
     )

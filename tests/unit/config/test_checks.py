@@ -116,6 +116,13 @@ PROBLEMS = [
         "multiple",
     ),
     Case(
+        "early_stop_without_evaluation",
+        {"early_stopping_patience": 3},
+        {**EVAL, "early_stopping_patience": 3},
+        "loss to watch",
+    ),
+    Case("unknown_files", {"also_write": ["plot"]}, {"also_write": ["loss_plot"]}, "plot is none of"),
+    Case(
         "schedule_without_evaluation",
         {"lr_scheduler_type": "reduce_lr_on_plateau"},
         {**EVAL, "lr_scheduler_type": "reduce_lr_on_plateau"},

@@ -20,13 +20,13 @@ num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_ste
 warmup_steps lr_scheduler_type optim max_grad_norm fp16 bf16 gradient_checkpointing seed dataloader_num_workers
 resume_from_checkpoint
 
-do_eval eval_strategy eval_steps per_device_eval_batch_size load_best_model_at_end gen_questions_file
+do_eval eval_strategy eval_steps per_device_eval_batch_size load_best_model_at_end early_stopping_patience gen_questions_file
 gen_every_n_steps gen_max_new_tokens eval_tasks eval_samples eval_max_prompt_tokens eval_engine eval_engine_python
 eval_engine_url eval_engine_args truthfulqa_scorer bleurt_checkpoint combined_weights longbench_dir qmsum_dir
 truthfulqa_file
 
 output_dir overwrite_output_dir model_dir merged_dir logging_steps save_strategy save_steps save_total_limit run_name
-report_to
+report_to also_write
 """
 
 
