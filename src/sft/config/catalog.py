@@ -13,11 +13,13 @@ from sft.config.evaluation import EvaluationOptions
 from sft.config.model import ModelOptions
 from sft.config.option import Option
 from sft.config.output import OutputOptions
+from sft.config.stage import StageOptions
 from sft.config.training import TrainingOptions
 
 SECTIONS: dict[str, type] = {
     "model": ModelOptions,
     "data": DataOptions,
+    "stage": StageOptions,
     "adapter": AdapterOptions,
     "training": TrainingOptions,
     "evaluation": EvaluationOptions,

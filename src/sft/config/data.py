@@ -10,7 +10,9 @@ from sft.config.option import option
 FORMAT_TYPES = ("alpaca", "sharegpt", "messages", "prompt_completion", "text", "custom")
 TRAIN_ON = ("answers", "last_answer", "everything")
 OVERLONG = ("drop", "cut_start", "cut_end", "error")
-COLUMN_NAMES = ("prompt", "input", "response", "system", "history", "messages", "tools", "text", "weight")
+COLUMN_NAMES = (
+    "prompt", "input", "response", "chosen", "rejected", "system", "history", "messages", "tools", "text", "weight",
+)  # fmt: skip
 ROLE_MEANINGS = ("system", "user", "assistant", "tool")
 
 
@@ -51,8 +53,8 @@ class DataOptions:
     )
     columns: dict[str, str] = option(
         {},
-        "Names of your columns where they differ from the format's own: keys are prompt, input, response, system, "
-        "history, messages, tools, text, weight; values are column names.",
+        "Names of your columns where they differ from the format's own: keys are prompt, input, response, chosen, "
+        "rejected, system, history, messages, tools, text, weight; values are column names.",
     )
     role_names: dict[str, str] = option({}, "What roles in your data mean: {bot: assistant}. Added to the usual names.")
     system_prompt: str | None = option(None, "System message for conversations that have none.")

@@ -15,13 +15,16 @@ from sft.config.model import ModelOptions
 from sft.config.output import OutputOptions
 from sft.config.renamed import apply_renames
 from sft.config.resolve import resolve
+from sft.config.stage import StageOptions
 from sft.config.training import TrainingOptions
 from sft.config.values import RawValue
 from sft.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class SFTConfig(ModelOptions, DataOptions, AdapterOptions, TrainingOptions, EvaluationOptions, OutputOptions):
+class SFTConfig(
+    ModelOptions, DataOptions, StageOptions, AdapterOptions, TrainingOptions, EvaluationOptions, OutputOptions
+):
     """Everything that a run needs to be told, checked.
 
     >>> SFTConfig(model_name_or_path="Qwen/Qwen3-0.6B", data_path="data/train.jsonl", use_lora=True, lora_r=16)

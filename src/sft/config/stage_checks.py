@@ -1,0 +1,92 @@
+"""Rules about stages: which options mean nothing in which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sft.config.candidate import Candidate
+from sft.config.stage import SMOOTHED_LOSS_TYPES
+
+OWN_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "pretrain": ("isolate_documents",),
+    "dpo": ("dpo_beta", "dpo_loss_type", "dpo_label_smoothing", "max_prompt_length"),
+}
+"""Options that belong to one stage."""
+
+WITHOUT_MEANING: Mapping[str, Mapping[str, str]] = {
+    "pretrain": {
+        "packing": "blocks are full already; isolate_documents says whether documents in one see each other",
+        "train_on": "every token is trained",
+        "overlong": "a long document goes on in the next block",
+        "rewritten_history": "there are no turns",
+        "chat_template_kwargs": "texts are not rendered by a template",
+        "use_chat_template": "texts are not rendered by a template",
+        "system_prompt": "texts have no system message",
+        "role_names": "texts have no roles",
+        "append_eos": "every document is followed by the end token",
+        "train_tasks": "rows of tasks are questions with answers; train them in stage sft",
+    },
+    "dpo": {
+        "packing": "pairs are not packed",
+        "train_on": "what is compared is the last answer",
+        "rewritten_history": "only the last answer is trained",
+        "train_tasks": "rows of tasks have one answer, not two",
+        "label_smoothing_factor": "it belongs to another loss; dpo_label_smoothing is this one's",
+    },
+}
+"""Options that would be ignored in a stage, and why."""
+
+UNTRAINED_VALUES = {"train_on": {"pretrain": "everything"}}
+"""A value that asks for what the stage does anyway."""
+
+
+def options_of_another_stage(candidate: Candidate) -> Iterator[str]:
+    for stage, names in OWN_OPTIONS.items():
+        for name in names:
+            if candidate.stage != stage and candidate.is_given(name) and candidate.differs(name):
+                yield (
+                    f"{candidate.at(name)} belongs to stage {stage}, but {candidate.at('stage')}. Set stage: {stage}, "
+                    f"or leave {name} out."
+                )
+
+
+def options_without_meaning_in_the_stage(candidate: Candidate) -> Iterator[str]:
+    for name, why in WITHOUT_MEANING.get(candidate.stage, {}).items():
+        if not candidate.is_given(name) or not candidate.differs(name) or not getattr(candidate, name):
+            continue
+        if getattr(candidate, name) != UNTRAINED_VALUES.get(name, {}).get(candidate.stage):
+            yield f"{candidate.at(name)} in {candidate.at('stage')} would be ignored: {why}. Leave {name} out."
+
+
+def smoothing_that_the_loss_ignores(candidate: Candidate) -> Iterator[str]:
+    if candidate.dpo_label_smoothing and candidate.dpo_loss_type not in SMOOTHED_LOSS_TYPES:
+        yield (
+            f"{candidate.at('dpo_label_smoothing')} is not used by {candidate.at('dpo_loss_type')}. Choose "
+            f"dpo_loss_type: {' or '.join(SMOOTHED_LOSS_TYPES)}, or leave dpo_label_smoothing out."
+        )
+
+
+def smoothing_out_of_range(candidate: Candidate) -> Iterator[str]:
+    loss, smoothing = candidate.dpo_loss_type, candidate.dpo_label_smoothing
+    if loss == "exo_pair" and smoothing == 0 and candidate.stage == "dpo":
+        yield f"{candidate.at('dpo_loss_type')} needs dpo_label_smoothing above 0, such as 0.001."
+    if loss == "robust" and smoothing == 0.5:
+        yield f"{candidate.at('dpo_label_smoothing')} with {candidate.at('dpo_loss_type')}: must be below 0.5."
+
+
+def prompt_without_room_for_an_answer(candidate: Candidate) -> Iterator[str]:
+    limit = candidate.max_prompt_length
+    if limit is not None and limit >= candidate.max_length:
+        yield (
+            f"{candidate.at('max_prompt_length')} leaves no room for an answer in {candidate.at('max_length')}. "
+            "Make it smaller, or max_length larger."
+        )
+
+
+RULES = (
+    options_of_another_stage,
+    options_without_meaning_in_the_stage,
+    smoothing_that_the_loss_ignores,
+    smoothing_out_of_range,
+    prompt_without_room_for_an_answer,
+)
