@@ -45,7 +45,6 @@ BOUNDED: Mapping[str, Option] = {
     "adam_epsilon": Option(help="", above=0),
     "data_seed": Option(help="", minimum=0, maximum=2**32 - 1),
     "dataloader_prefetch_factor": Option(help="", minimum=1),
-    "ddp_timeout": Option(help="", minimum=1),
     "eval_accumulation_steps": Option(help="", minimum=1),
     "eval_delay": Option(help="", minimum=0),
     "log_level": Option(help="", choices=("debug", "info", "warning", "error", "critical", "passive")),

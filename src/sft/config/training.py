@@ -36,6 +36,12 @@ class TrainingOptions:
     dataloader_num_workers: int = option(
         0, "Processes that build batches. Prepared data is memory-mapped, so 0 is rarely slower.", minimum=0
     )
+    ddp_timeout: int = option(
+        600,
+        "Seconds a process waits for the others before the run ends and names who was missing.",
+        minimum=5,
+        maximum=86_400,
+    )
     resume_from_checkpoint: str | None = option(
         "auto", "Checkpoint folder to go on from. auto: the newest in output_dir, if there is one. none: start anew."
     )
