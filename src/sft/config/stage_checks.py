@@ -83,7 +83,7 @@ def prompt_without_room_for_an_answer(candidate: Candidate) -> Iterator[str]:
         )
 
 
-RULES = (
+STAGE_RULES = (
     options_of_another_stage,
     options_without_meaning_in_the_stage,
     smoothing_that_the_loss_ignores,
