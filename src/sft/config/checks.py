@@ -6,6 +6,7 @@ Rules see values only: nothing here looks at files, the hub or the machine.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import PurePath
@@ -13,6 +14,7 @@ from pathlib import PurePath
 from sft.config.candidate import Candidate, Unusable
 from sft.config.data import COLUMN_NAMES, ROLE_MEANINGS
 from sft.config.output import ALSO_WRITTEN
+from sft.config.stage_checks import STAGE_RULES
 from sft.config.training_arguments import installed_enumerations, installed_trackers
 
 Rule = Callable[[Candidate], Iterator[str]]
@@ -26,8 +28,13 @@ ADAPTER_OPTIONS = (
     "lora_bias",
     "use_rslora",
     "use_dora",
+    "exclude_modules",
+    "layers_to_transform",
+    "init_lora_weights",
+    "loraplus_lr_ratio",
     "adapter_name_or_path",
 )
+INITIALISATIONS = ("default", "gaussian", "orthogonal", "olora", "pissa")
 EVAL_TASK_OPTIONS = (
     "eval_samples",
     "eval_max_prompt_tokens",
@@ -112,6 +119,58 @@ def adapter_options_without_adapter(candidate: Candidate) -> Iterator[str]:
     for name in ADAPTER_OPTIONS:
         if candidate.is_given(name) and (candidate.differs(name) or not candidate.is_given("use_lora")):
             yield f"{candidate.at(name)} without use_lora would be ignored. Set use_lora to true, or leave {name} out."
+
+
+def freezing_with_adapter(candidate: Candidate) -> Iterator[str]:
+    """Under an adapter the whole model is frozen already."""
+    if not candidate.use_lora:
+        return
+    for name, instead in (("trainable_layers", "layers_to_transform"), ("trainable_modules", "modules_to_save")):
+        if getattr(candidate, name) is not None:
+            yield (
+                f"{candidate.at(name)} with use_lora: it chooses among the model's own weights, which an adapter "
+                f"leaves frozen. Choose with {instead}, or leave use_lora out."
+            )
+
+
+def freezing_everything(candidate: Candidate) -> Iterator[str]:
+    if candidate.trainable_layers == 0 and not candidate.trainable_modules:
+        yield (
+            f"{candidate.at('trainable_layers')} would train nothing. Give a number of layers, or leave it out to "
+            "train them all."
+        )
+    if candidate.trainable_modules == [] and candidate.trainable_layers is None:
+        yield f"{candidate.at('trainable_modules')} would train nothing. Name weights, or leave it out to train all."
+
+
+def unknown_initialisation(candidate: Candidate) -> Iterator[str]:
+    given = candidate.init_lora_weights
+    if given in INITIALISATIONS or re.fullmatch(r"pissa_niter_[1-9]\d*", given):
+        return
+    reason = "needs options of its own that sft has not" if given in ("eva", "corda", "loftq", "lora_ga") else "unknown"
+    yield f"{candidate.at('init_lora_weights')} is {reason}. Choose among {', '.join(INITIALISATIONS)}, pissa_niter_16."
+
+
+def initialisation_that_changes_quantised_weights(candidate: Candidate) -> Iterator[str]:
+    """Both take their part out of the base weight; what is left would be rounded to 4 bits anew."""
+    if not candidate.init_lora_weights.startswith(("pissa", "olora")) or candidate.adapter_name_or_path is not None:
+        return
+    for name in ("load_in_4bit", "load_in_8bit"):
+        if getattr(candidate, name):
+            yield (
+                f"{candidate.at('init_lora_weights')} with {candidate.at(name)}: the adapter would start from other "
+                "weights than the quantised ones and not fit the model. Use init_lora_weights default, or no "
+                "quantisation."
+            )
+
+
+def token_added_twice(candidate: Candidate) -> Iterator[str]:
+    plain, special = candidate.added_tokens or [], candidate.added_special_tokens or []
+    for token in dict.fromkeys([*plain, *special]):
+        if (plain + special).count(token) > 1:
+            yield f"added_tokens, added_special_tokens: {token!r} is given twice. Keep one."
+    if not all([*plain, *special]):
+        yield "added_tokens, added_special_tokens: a token cannot be empty."
 
 
 def merged_folder_without_adapter(candidate: Candidate) -> Iterator[str]:
@@ -240,10 +299,6 @@ def best_model_between_saves(candidate: Candidate) -> Iterator[str]:
         )
 
 
-def schedule_without_evaluation(candidate: Candidate) -> Iterator[str]:
-    if candidate.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy") and not evaluates(candidate):
-        yield (
-            f"{candidate.at('lr_scheduler_type')} follows the evaluation loss, and there is none. Give eval_data_path "
 def early_stop_without_evaluation(candidate: Candidate) -> Iterator[str]:
     if candidate.early_stopping_patience is not None and not evaluates(candidate):
         yield (
@@ -258,6 +313,10 @@ def unknown_files(candidate: Candidate) -> Iterator[str]:
             yield f"{candidate.at('also_write')}: {name} is none of {', '.join(ALSO_WRITTEN)}."
 
 
+def schedule_without_evaluation(candidate: Candidate) -> Iterator[str]:
+    if candidate.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy") and not evaluates(candidate):
+        yield (
+            f"{candidate.at('lr_scheduler_type')} follows the evaluation loss, and there is none. Give eval_data_path "
             "or validation_size, or choose another schedule."
         )
 
@@ -385,8 +444,16 @@ def shape_of_a_loaded_adapter(candidate: Candidate) -> Iterator[str]:
     if candidate.adapter_name_or_path is None:
         return
     for name in ADAPTER_OPTIONS:
-        if name != "adapter_name_or_path" and candidate.is_given(name):
+        if name not in ("adapter_name_or_path", "loraplus_lr_ratio") and candidate.is_given(name):
             yield f"{candidate.at(name)} is not used: adapter_name_or_path brings its own"
+
+
+def quantisation_details_not_used(candidate: Candidate) -> Iterator[str]:
+    if candidate.load_in_4bit:
+        return
+    for name in ("bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype"):
+        if candidate.is_given(name):
+            yield f"{candidate.at(name)} is not used: {candidate.at('load_in_4bit')}"
 
 
 def checkpointing_arguments_not_used(candidate: Candidate) -> Iterator[str]:
@@ -422,6 +489,11 @@ RULES: tuple[Rule, ...] = (
     two_quantizations,
     quantization_without_adapter,
     adapter_options_without_adapter,
+    freezing_with_adapter,
+    freezing_everything,
+    unknown_initialisation,
+    initialisation_that_changes_quantised_weights,
+    token_added_twice,
     merged_folder_without_adapter,
     merged_folder_over_adapter,
     folders_outside_run,
@@ -436,17 +508,18 @@ RULES: tuple[Rule, ...] = (
     served_engine_without_adapter,
     best_model_without_evaluation,
     best_model_between_saves,
+    early_stop_without_evaluation,
+    unknown_files,
     schedule_without_evaluation,
     schedule_without_its_arguments,
     unknown_to_transformers,
     unknown_trackers,
-    early_stop_without_evaluation,
-    unknown_files,
     unknown_columns,
     unknown_roles,
     unusable_sources,
     workers_that_are_not_there,
     two_shardings,
+    *STAGE_RULES,
 )
 
 REMARKS: tuple[Rule, ...] = (
@@ -458,5 +531,6 @@ REMARKS: tuple[Rule, ...] = (
     evaluation_on_training_data,
     questions_not_asked,
     shape_of_a_loaded_adapter,
+    quantisation_details_not_used,
     checkpointing_arguments_not_used,
 )

@@ -32,7 +32,7 @@ class Declared:
     """Whether None is a value."""
 
     item: str | None = None
-    """'str' where every entry of the list or mapping must be text."""
+    """'str' where every entry of the list or mapping must be text, 'int' where it must be a whole number."""
 
     choices: tuple[str, ...] | None = None
     """The only texts allowed, where the annotation names an enumeration."""
@@ -46,8 +46,8 @@ class Declared:
         return kind == "int" and "float" in self.kinds
 
     def _name(self, kind: str) -> str:
-        if self.item == "str" and kind == "list":
-            return "a list of texts"
+        if self.item is not None and kind == "list":
+            return "a list of texts" if self.item == "str" else "a list of whole numbers"
         if self.item == "str" and kind == "dict":
             return "a mapping of text to text"
         return WANTED[kind]
@@ -97,4 +97,5 @@ def _literal_kinds(values: ast.expr) -> set[str]:
 
 def _item(member: ast.Subscript) -> str | None:
     last = member.slice.elts[-1] if isinstance(member.slice, ast.Tuple) else member.slice
-    return "str" if ast.unparse(last) == "str" else None
+    name = ast.unparse(last)
+    return name if name in ("str", "int") else None

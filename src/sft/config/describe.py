@@ -150,5 +150,7 @@ def _property(declared: Declared, option: Option, description: str) -> dict[str,
     if declared.item == "str":
         schema |= {"items": {"type": "string"}} if "list" in declared.kinds else {}
         schema |= {"additionalProperties": {"type": "string"}} if "dict" in declared.kinds else {}
+    if declared.item == "int":
+        schema["items"] = {"type": "integer"}
     bounds = {"minimum": option.minimum, "exclusiveMinimum": option.above, "maximum": option.maximum}
     return schema | {keyword: bound for keyword, bound in bounds.items() if bound is not None}

@@ -31,5 +31,26 @@ class ModelOptions:
         None,
         "Attention kernel by transformers' name (eager, sdpa, flash_attention_2, ...). Unset: the library's choice.",
     )
-    load_in_4bit: bool = option(False, "Hold the frozen base in 4-bit NF4 (bitsandbytes). Needs use_lora.")
-    load_in_8bit: bool = option(False, "Hold the frozen base in 8-bit (bitsandbytes). Needs use_lora.")
+    load_in_4bit: bool = option(False, "Hold the frozen base in 4 bits (QLoRA, by bitsandbytes). Needs use_lora.")
+    load_in_8bit: bool = option(False, "Hold the frozen base in 8 bits (bitsandbytes). Needs use_lora.")
+    bnb_4bit_quant_type: str = option(
+        "nf4",
+        "The sixteen values of 4 bits: nf4 for weights as networks have them, fp4 for plain floats.",
+        choices=["nf4", "fp4"],
+    )
+    bnb_4bit_use_double_quant: bool = option(
+        True, "Hold the scales of the 4-bit blocks in 8 bits too; it saves 0.4 bits a weight."
+    )
+    bnb_4bit_compute_dtype: str | None = option(
+        None,
+        "Precision that 4-bit weights are computed in. Unset: that of the weights that are not quantised (dtype).",
+        choices=["float32", "bfloat16", "float16"],
+    )
+    added_tokens: list[str] | None = option(
+        None,
+        "Words that become one token each. Their embedding rows are trained; under LoRA only these rows are, and the "
+        "adapter holds no others.",
+    )
+    added_special_tokens: list[str] | None = option(
+        None, "The same for tokens of structure, which are left out of shown text, such as <think>."
+    )

@@ -217,7 +217,14 @@ def _checked_list(items: Any, declared: Declared) -> list[Any]:
     checked = [_plain(_without_path_object(item)) for item in items]
     if declared.item == "str" and not all(isinstance(item, str) for item in checked):
         raise Mismatch(declared.wanted() + "; quote entries that YAML reads as something else")
-    return checked
+    return [_checked_int(item, declared) for item in checked] if declared.item == "int" else checked
+
+
+def _checked_int(item: Any, declared: Declared) -> int:
+    number = _parse_int(item) if isinstance(item, str) else item
+    if isinstance(number, bool) or not isinstance(number, int | float) or not is_whole(number):
+        raise Mismatch(declared.wanted())
+    return int(number)
 
 
 def _checked_dict(mapping: Any, declared: Declared) -> dict[str, Any]:

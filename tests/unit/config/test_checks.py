@@ -55,6 +55,32 @@ PROBLEMS = [
         "adapter_options_without_adapter", {"lora_r": 9, "use_lora": False}, {"lora_r": 8, "use_lora": False}, "ignored"
     ),
     Case("adapter_options_without_adapter", {"target_modules": "all-linear"}, {}, "would be ignored"),
+    Case("freezing_with_adapter", {"use_lora": True, "trainable_layers": 1}, {"trainable_layers": 1}, "frozen"),
+    Case(
+        "freezing_with_adapter", {"use_lora": True, "trainable_modules": ["a"]}, {"use_lora": True}, "modules_to_save"
+    ),
+    Case("freezing_everything", {"trainable_layers": 0}, {"trainable_layers": -1}, "train nothing"),
+    Case("freezing_everything", {"trainable_modules": []}, {"trainable_modules": ["a"]}, "train nothing"),
+    Case(
+        "unknown_initialisation",
+        {"use_lora": True, "init_lora_weights": "pisa"},
+        {"use_lora": True, "init_lora_weights": "pissa_niter_4"},
+        "is unknown",
+    ),
+    Case(
+        "unknown_initialisation",
+        {"use_lora": True, "init_lora_weights": "eva"},
+        {"use_lora": True, "init_lora_weights": "gaussian"},
+        "options of its own",
+    ),
+    Case(
+        "initialisation_that_changes_quantised_weights",
+        {"use_lora": True, "init_lora_weights": "pissa", "load_in_4bit": True},
+        {"use_lora": True, "init_lora_weights": "gaussian", "load_in_4bit": True},
+        "not fit the model",
+    ),
+    Case("token_added_twice", {"added_tokens": ["a"], "added_special_tokens": ["a"]}, {"added_tokens": ["a"]}, "twice"),
+    Case("token_added_twice", {"added_tokens": [""]}, {"added_tokens": ["a", "b"]}, "empty"),
     Case(
         "merged_folder_without_adapter",
         {"merged_dir": "m"},
@@ -192,6 +218,12 @@ SURPRISES = [
         {"use_lora": True, "adapter_name_or_path": "a", "lora_r": 8},
         {"use_lora": True, "adapter_name_or_path": "a"},
         "brings its own",
+    ),
+    Case(
+        "quantisation_details_not_used",
+        {"bnb_4bit_quant_type": "fp4"},
+        {"bnb_4bit_quant_type": "fp4", "load_in_4bit": True, "use_lora": True},
+        "is not used",
     ),
     Case(
         "checkpointing_arguments_not_used",

@@ -13,6 +13,7 @@ from sft.config.declared import parse_annotation
         ("str | list[str] | None", {"str", "list"}, True, "str"),
         ("Optional[int]", {"int"}, True, None),
         ("Union[str, List, None]", {"str"}, True, None),
+        ("list[int] | None", {"list"}, True, "int"),
         ("typing.Any", set(), False, None),
         ("dict[str, str]", {"dict"}, False, "str"),
         ("dict[str, Any] | str | None", {"dict", "str"}, True, None),
@@ -39,6 +40,7 @@ def test_an_enumeration_gives_the_choices() -> None:
         ("int | float", "a number"),
         ("str | list[str] | None", "text or a list of texts"),
         ("dict[str, str]", "a mapping of text to text"),
+        ("list[int] | None", "a list of whole numbers"),
         ("bool | str", "true or false or text"),
     ],
 )
