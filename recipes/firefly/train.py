@@ -1,0 +1,24 @@
+"""Train as a JSON file of Firefly's arguments says: ``python train.py --train_args_file train_args/NAME.json``.
+
+--train_args_file FILE   the arguments; required (train_args/ has some)
+--local_rank N           accepted from launchers that add it
+--key value ...          over the file: any option of `sft train`, which follow
+
+Also ``torchrun --nproc_per_node=N train.py ...`` and ``deepspeed --num_gpus=N train.py ...``.
+"""
+
+import argparse
+import sys
+
+from sft.cli.main import main
+
+if __name__ == "__main__":
+    usage = "python train.py --train_args_file FILE [--key value ...]"
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, usage=usage)
+    parser.add_argument("--train_args_file")
+    args, rest = parser.parse_known_args()
+    if "-h" in rest or "--help" in rest:
+        print(__doc__)
+    elif args.train_args_file is None:
+        parser.error("--train_args_file is missing; give a JSON file, such as train_args/llama2-7b-sft-qlora.json")
+    sys.exit(main(["train", "--dialect", "firefly_args", *filter(None, [args.train_args_file]), *rest]))
