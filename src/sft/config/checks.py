@@ -13,6 +13,7 @@ from pathlib import PurePath
 
 from sft.config.candidate import Candidate, Unusable
 from sft.config.data import COLUMN_NAMES, ROLE_MEANINGS
+from sft.config.model import SPECIAL_TOKENS
 from sft.config.output import ALSO_WRITTEN
 from sft.config.stage_checks import STAGE_RULES
 from sft.config.training_arguments import installed_enumerations, installed_trackers
@@ -376,6 +377,14 @@ def unknown_roles(candidate: Candidate) -> Iterator[str]:
             )
 
 
+def unknown_special_tokens(candidate: Candidate) -> Iterator[str]:
+    for key, token in candidate.special_tokens.items():
+        if key not in SPECIAL_TOKENS:
+            yield f"{candidate.at('special_tokens')}: {key} is no part. Keys are {', '.join(SPECIAL_TOKENS)}."
+        elif not token:
+            yield f"{candidate.at('special_tokens')}: {key} is empty. Name a token, or leave {key} out."
+
+
 def unusable_sources(candidate: Candidate) -> Iterator[str]:
     for name in ("data_path", "eval_data_path"):
         sources = getattr(candidate, name)
@@ -516,6 +525,7 @@ RULES: tuple[Rule, ...] = (
     unknown_trackers,
     unknown_columns,
     unknown_roles,
+    unknown_special_tokens,
     unusable_sources,
     workers_that_are_not_there,
     two_shardings,

@@ -14,6 +14,7 @@ COLUMN_NAMES = (
     "prompt", "input", "response", "chosen", "rejected", "system", "history", "messages", "tools", "text", "weight",
 )  # fmt: skip
 ROLE_MEANINGS = ("system", "user", "assistant", "tool")
+TURN_MEANINGS = (*ROLE_MEANINGS, "function_call")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,8 @@ class DataOptions:
         None,
         "Training data: a file (.json, .jsonl, .csv, .parquet; .gz and .zst too), a folder of such files, or a hub "
         "data set (name or name:subset). A list for several; an entry may be a mapping with path, subset, split, "
-        "revision, format_type, columns, weight (2 sees it twice an epoch, 0.5 a random half) and limit (most rows "
-        "taken).",
+        "revision, format_type, columns, weight (2 sees it twice an epoch, 0.5 a random half), limit (most rows "
+        "taken, the first) and sample (as many conversations, chosen by seed); docs/data.md has a few more.",
     )
     train_tasks: list[str] = option(
         [],
@@ -57,6 +58,11 @@ class DataOptions:
         "rejected, system, history, messages, tools, text, weight; values are column names.",
     )
     role_names: dict[str, str] = option({}, "What roles in your data mean: {bot: assistant}. Added to the usual names.")
+    input_separator: str | None = option(
+        None,
+        "What stands between the instruction and the input of alpaca rows. Unset: an empty line; with "
+        "use_chat_template false, 'Input: ' on a line of its own.",
+    )
     system_prompt: str | None = option(None, "System message for conversations that have none.")
     max_bad_rows: int = option(
         0, "Rows that may be unusable (each counted with its reason) before the run is refused.", minimum=0

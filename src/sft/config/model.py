@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sft.config.option import option
 
+SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
@@ -45,6 +47,11 @@ class ModelOptions:
         None,
         "Precision that 4-bit weights are computed in. Unset: that of the weights that are not quantised (dtype).",
         choices=["float32", "bfloat16", "float16"],
+    )
+    special_tokens: dict[str, str] = option(
+        {},
+        "Which tokens play the special parts, where the tokenizer says otherwise: {eos_token: <|im_end|>}. Keys are "
+        "bos_token, eos_token, pad_token and unk_token; values are tokens that it has. Saved with the model.",
     )
     added_tokens: list[str] | None = option(
         None,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
+from sft.data.blocks import render_blocks
 from sft.data.cache import CacheEntry, cached, hash_code, hash_text
 from sft.data.conversations import ConversationSet, MoreRows, read_conversations, refuse_bad_rows
 from sft.data.lengths import fit_length
@@ -115,6 +116,7 @@ def make_examples(
 ) -> tuple[StoreWriter, DataReport]:
     """Conversations -> examples that fit ``max_length``; every row is used or counted with its reason."""
     renderer = make_renderer(config, tokenizer)
+    make = EXAMPLES_OF_STAGE[config.stage]
     report = DataReport(
         rows=conversations.num_rows,
         conversations=len(conversations.conversations),
@@ -128,24 +130,27 @@ def make_examples(
     writer = StoreWriter()
     stops = StopTokens(tokenizer)
     bar = tqdm(conversations.conversations, desc="rendering", unit=" conversations", delay=1, disable=quiet or None)
-    for conversation in bar:
-        for example in _fitting_examples(conversation, renderer, config, report):
-            writer.add(example)
-            stops.see(example)
-            report.examples += 1
-            report.tokens += len(example)
-            report.trained_tokens += example.num_trained_tokens
+    for example in make(bar, renderer, config, report):
+        writer.add(example)
+        stops.see(example)
+        report.examples += 1
+        report.tokens += len(example)
+        report.trained_tokens += example.num_trained_tokens
     refuse_bad_rows(report.rejected, report.rejected_places, rows=report.rows, max_bad_rows=config.max_bad_rows)
     report.generation_kwargs = dict(renderer.generation_kwargs)
-    report.stop_token_ids = sorted(stops.ids)
+    report.stop_token_ids = report.stop_token_ids or sorted(stops.ids)
     return writer, report
+
+
+TRAINED_IN_STAGE = {"pretrain": "everything", "dpo": "last_answer"}
+"""What a stage trains, whatever ``train_on`` says by default."""
 
 
 def make_renderer(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> Renderer:
     """The renderer a config asks for."""
     return Renderer(
         tokenizer,
-        train_on=config.train_on,
+        train_on=TRAINED_IN_STAGE.get(config.stage, config.train_on),
         rewritten_history=config.rewritten_history,
         template_kwargs=config.chat_template_kwargs,
         allow_special_tokens=config.allow_special_tokens,
@@ -153,24 +158,35 @@ def make_renderer(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> Rend
     )
 
 
-def _fitting_examples(
-    conversation: Conversation, renderer: Renderer, config: SFTConfig, report: DataReport
+def render_examples(
+    conversations: Iterable[Conversation], renderer: Renderer, config: SFTConfig, report: DataReport
 ) -> Iterator[Example]:
-    try:
-        examples = renderer.render(conversation)
-    except RowError as error:
-        report.reject(str(error), error.reason)
-        return
-    report.split += len(examples) > 1
-    for example in examples:
-        fitted = fit_length(
-            conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong
-        )
-        if isinstance(fitted, str):
-            report.drop(fitted, len(example))
+    """Stage sft: conversations -> examples that fit ``max_length``."""
+    for conversation in conversations:
+        try:
+            examples = renderer.render(conversation)
+        except RowError as error:
+            report.reject(str(error), error.reason)
             continue
-        report.cut += fitted is not example
-        yield fitted
+        report.split += len(examples) > 1
+        for example in examples:
+            fitted = fit_length(
+                conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong
+            )
+            if isinstance(fitted, str):
+                report.drop(str(example.source), fitted, len(example))
+                continue
+            report.cut += fitted is not example
+            yield fitted
+
+
+MakeExamples = Callable[[Iterable[Conversation], Renderer, SFTConfig, DataReport], Iterator[Example]]
+
+EXAMPLES_OF_STAGE: Mapping[str, MakeExamples] = {
+    "sft": render_examples,
+    "pretrain": render_blocks,
+}
+"""How conversations become what the store keeps. Rows that cannot be used are entered into the report."""
 
 
 def hold_out(conversations: ConversationSet, size: float, seed: int) -> tuple[ConversationSet, ConversationSet]:
@@ -197,10 +213,10 @@ def hold_out(conversations: ConversationSet, size: float, seed: int) -> tuple[Co
 def fingerprints(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, more: MoreRows | None = None) -> dict[str, str]:
     """Everything that decides the prepared data, by name; a change of any makes it be prepared anew."""
     rules = (
-        "format_type", "columns", "role_names", "system_prompt", "use_chat_template", "max_bad_rows",
+        "format_type", "columns", "role_names", "input_separator", "system_prompt", "use_chat_template", "max_bad_rows",
         "chat_template_kwargs", "train_on", "rewritten_history", "allow_special_tokens", "append_eos",
         "max_length", "overlong", "validation_size", "max_train_samples",
-        "allow_contamination",
+        "allow_contamination", "stage", "isolate_documents", "max_prompt_length",
     )  # fmt: skip
     parts = {name: json.dumps(getattr(config, name), sort_keys=True) for name in rules}
     parts["seed"] = str(config.seed)
@@ -239,10 +255,17 @@ def _read(config: SFTConfig, data_path: str | list[Any] | None) -> ConversationS
         _specs(config, data_path),
         role_names=config.role_names,
         system_prompt=config.system_prompt,
-        input_separator="\n\n" if config.use_chat_template else "\nInput: ",
+        input_separator=input_separator(config),
         max_bad_rows=config.max_bad_rows,
         seed=config.seed,
     )
+
+
+def input_separator(config: SFTConfig) -> str:
+    """What stands between instruction and input."""
+    if config.input_separator is not None:
+        return config.input_separator
+    return "\n\n" if config.use_chat_template else "\nInput: "
 
 
 def _specs(config: SFTConfig, data_path: str | list[Any] | None) -> Sequence[SourceSpec]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def load_tokenizer(
     trust_remote_code: bool = False,
     chat_template: str | None = None,
     use_chat_template: bool = True,
+    special_tokens: Mapping[str, str] | None = None,
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer and decide its chat template and pad token.
 
@@ -37,12 +39,14 @@ def load_tokenizer(
         chat_template: a name that sft ships, a .jinja file or template text. None: the tokenizer's own; without one
             ``chatml`` where its tokens are there, else ``default``, which ends answers with ``eos_token``.
         use_chat_template: False asks for the plain ``instruction`` text.
+        special_tokens: which tokens play the special parts ("eos_token", ...), where the tokenizer says otherwise.
 
     Raises:
-        ModelError: there is no such tokenizer, or the template needs tokens that it does not have.
+        ModelError: there is no such tokenizer or token, or the template needs tokens that it does not have.
         ConfigError: there is no such template.
     """
     tokenizer = _load(name, revision=revision, trust_remote_code=trust_remote_code)
+    _cast_special_tokens(tokenizer, special_tokens or {})
     _decide_eos_token(tokenizer, name)
     _decide_pad_token(tokenizer)
     choose_template(tokenizer, chat_template, use_chat_template=use_chat_template)
@@ -57,6 +61,7 @@ def load_tokenizer_for(config: SFTConfig) -> PreTrainedTokenizerBase:
         trust_remote_code=config.trust_remote_code,
         chat_template=config.chat_template,
         use_chat_template=config.use_chat_template,
+        special_tokens=config.special_tokens,
     )
 
 
@@ -107,6 +112,17 @@ def _explain(name: str, folder: Path, error: Exception) -> str:
         f"no tokenizer {name!r}: it is no folder here, and it could not be fetched from the Hugging Face hub. Check "
         f"the name, the network and, for gated models, your hub login. transformers says: {said}"
     )
+
+
+def _cast_special_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Mapping[str, str]) -> None:
+    """Let tokens that the tokenizer has play the parts; a text that is none would be split into ordinary pieces."""
+    for part, token in tokens.items():
+        if token not in tokenizer.get_vocab():
+            raise ModelError(
+                f"special_tokens: {part} is {token!r}, which is no token of the tokenizer. Choose among its special "
+                f"tokens ({', '.join(_special_texts(tokenizer)) or 'it has none'}), or add it with added_special_tokens."
+            )
+        setattr(tokenizer, part, token)
 
 
 def _decide_eos_token(tokenizer: PreTrainedTokenizerBase, name: str) -> None:

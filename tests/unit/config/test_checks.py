@@ -171,6 +171,12 @@ PROBLEMS = [
     Case("unknown_trackers", {"report_to": "wanb"}, {"report_to": ["wandb", "tensorboard"]}, "no tracker"),
     Case("unknown_trackers", {"report_to": ["none", "wandb"]}, {"report_to": ["none"]}, "stands alone"),
     Case("unknown_columns", {"columns": {"question": "q"}}, {"columns": {"prompt": "question"}}, "no column"),
+    Case(
+        "unknown_special_tokens",
+        {"special_tokens": {"eot_token": "</s>"}},
+        {"special_tokens": {"eos_token": "</s>"}},
+        "Keys are bos_token, eos_token, pad_token, unk_token",
+    ),
     Case("unknown_roles", {"role_names": {"bot": "model"}}, {"role_names": {"bot": "assistant"}}, "cannot mean model"),
     Case("unusable_sources", {"data_path": []}, {"data_path": ["a", {"path": "b", "weight": 2}]}, "the list is empty"),
     Case("unusable_sources", {"data_path": ["a", {"weight": 2}]}, {"data_path": "a"}, "entry 2"),

@@ -7,12 +7,12 @@ from sft.config.describe import help_text, json_schema, reference
 
 NAMES = """
 model_name_or_path model_revision tokenizer_name_or_path trust_remote_code dtype attn_implementation load_in_4bit
-load_in_8bit bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype added_tokens
+load_in_8bit bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype special_tokens added_tokens
 added_special_tokens
 
 data_path train_tasks max_train_samples allow_contamination eval_data_path validation_size data_split data_revision
-format_type columns role_names system_prompt max_bad_rows chat_template use_chat_template chat_template_kwargs
-train_on rewritten_history allow_special_tokens append_eos max_length overlong packing cache_dir overwrite_cache
+format_type columns role_names input_separator system_prompt max_bad_rows chat_template use_chat_template
+chat_template_kwargs train_on rewritten_history allow_special_tokens append_eos max_length overlong packing cache_dir overwrite_cache
 
 stage isolate_documents dpo_beta dpo_loss_type dpo_label_smoothing max_prompt_length
 

@@ -196,3 +196,19 @@ def test_a_hub_name_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_tokenizer_of_a_configuration(folder: Path) -> None:
     config = SFTConfig(model_name_or_path="unused/model", tokenizer_name_or_path=str(folder), chat_template="zephyr")
     assert load_tokenizer_for(config).chat_template == read_template("zephyr")
+
+
+# Special tokens
+
+
+def test_another_token_plays_the_part_and_stays_in_it_when_saved(folder: Path, tmp_path: Path) -> None:
+    config = SFTConfig(model_name_or_path=str(folder), special_tokens={"eos_token": "<unk>", "pad_token": "<s>"})
+    tokenizer = load_tokenizer_for(config)
+    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) == ("<unk>", "<s>", "<s>")
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").eos_token == "<unk>"
+
+
+def test_a_text_that_is_no_token_cannot_play_a_part(folder: Path) -> None:
+    with pytest.raises(ModelError, match="eos_token is '<eot>', which is no token .*added_special_tokens"):
+        load_tokenizer(str(folder), special_tokens={"eos_token": "<eot>"})
