@@ -104,12 +104,16 @@ def read_conversations(
     for number, spec in enumerate(specs):
         options = FormatOptions(
             columns=spec.columns,
-            role_names=role_names or {},
+            only_columns=spec.only_columns,
+            role_names={**(role_names or {}), **spec.role_names},
+            role_key=spec.role_key,
+            content_key=spec.content_key,
             system_prompt=system_prompt,
             input_separator=input_separator,
         )
         read = _read_source(spec, options, found)
-        found.conversations += _weigh(read, spec.weight, random.Random(f"{seed}:{number}"))
+        weight = spec.weight if spec.sample is None else spec.sample / max(1, len(read))
+        found.conversations += _weigh(read, weight, random.Random(f"{seed}:{number}"))
     refuse_bad_rows(found.rejected, found.rejected_places, rows=found.num_rows, max_bad_rows=max_bad_rows)
     if not found.conversations:
         raise DataError(_explain_none(specs, found))

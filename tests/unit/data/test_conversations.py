@@ -172,6 +172,56 @@ def test_every_row_read_is_a_conversation_or_counted(rows: list[Any], limit: int
     assert len(found.conversations) == sum(map(is_usable, rows[:limit]))
 
 
+def test_sample_takes_as_many_conversations_as_asked_for_by_seed(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", alpaca(*map(str, range(20))))
+    few = [questions(read([{"path": path, "sample": 5}], seed=seed)) for seed in (0, 0, 1)]
+    assert few[0] == few[1] != few[2]
+    assert [len(set(chosen)) for chosen in few] == [5, 5, 5]
+    many = Counter(questions(read([{"path": path, "sample": 45}])))
+    assert many.total() == 45
+    assert set(many.values()) == {2, 3}, "each twice, and five of them once more"
+
+
+def test_sources_name_the_keys_and_roles_of_their_own_turns(tmp_path: Path):
+    talk = [
+        {"who": "agent", "said": "hello"},
+        {"who": "human", "said": "and?"},
+        {"who": "lookup", "said": '{"name": "find", "arguments": {"key": 1}}'},
+        {"who": "found", "said": "2"},
+        {"who": "gpt", "said": "two"},
+    ]
+    turns = write(tmp_path / "turns.jsonl", [{"talk": talk, "system": "be kind"}])
+    usual = write(
+        tmp_path / "usual.jsonl", [{"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}]
+    )
+    entry = {
+        "path": turns,
+        "format_type": "sharegpt",
+        "columns": {"messages": "talk"},
+        "role_key": "who",
+        "content_key": "said",
+        "role_names": {"agent": "system", "lookup": "function_call", "found": "tool"},
+        "only_columns": True,
+    }
+    first, second = read([entry, usual]).conversations
+    assert [message.role for message in first.messages] == ["system", "user", "assistant", "tool", "assistant"]
+    assert first.messages[2].tool_calls[0]["function"] == {"name": "find", "arguments": {"key": 1}}
+    assert [message.content for message in second.messages] == ["x", "y"]
+    with pytest.raises(DataError, match="needs who"):
+        read([{**entry, "path": usual, "columns": {"messages": "conversations"}}])
+
+
+@pytest.mark.parametrize("format_type", ["alpaca", "custom"])
+def test_columns_that_are_not_named_can_be_left_unread(tmp_path: Path, format_type: str):
+    row = {"instruction": "q", "output": "a", "input": "b", "system": "s", "history": [["c", "d"]]}
+    path = write(tmp_path / "a.jsonl", [row])
+    entry = {"path": path, "format_type": format_type, "columns": {"prompt": "instruction", "response": "output"}}
+    (full,) = read([entry]).conversations
+    (bare,) = read([{**entry, "only_columns": True}]).conversations
+    assert [message.content for message in full.messages] == ["s", "c", "d", "q\n\nb", "a"]
+    assert [message.content for message in bare.messages] == ["q", "a"]
+
+
 def is_usable(row: Any) -> bool:
     """What an alpaca row needs, said once more in other words."""
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("instruction", "output")):

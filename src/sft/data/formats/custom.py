@@ -37,6 +37,8 @@ def convert_custom(row: Row, options: FormatOptions) -> Conversation:
             f"Its columns are {', '.join(map(repr, row.values)) or 'none'}; looked for were {', '.join(names)}. "
             f"Name it with columns: {{{key}: ...}}",
         )
+    if options.only_columns:
+        context = options.columns.get("input")
     return convert_question(row, options, prompt=prompt, context=context, response=response)
 
 

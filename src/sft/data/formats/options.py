@@ -31,6 +31,13 @@ ROLE_NAMES: Mapping[str, str] = {
 """What roles are called in the wild, in small letters, and what they mean."""
 
 
+OPTIONAL_COLUMNS = ("input", "system", "history", "tools", "weight")
+"""Columns that a row is read without."""
+
+UNREAD = "\0"
+"""A name that no column has."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatOptions:
     """The choices of a user that decide how a row becomes a conversation."""
@@ -44,12 +51,21 @@ class FormatOptions:
     system_prompt: str | None = None
     """System message for conversations that have none."""
 
+    only_columns: bool = False
+    """Whether optional columns that ``columns`` does not name are left unread."""
+
+    role_key: str | None = None
+    """Key of a turn under which its role stands; None: role or from."""
+
+    content_key: str | None = None
+    """Key of a turn under which its text stands; None: content or value."""
+
     input_separator: str = "\n\n"
     """What stands between instruction and input. LLaMA-Factory writes one line break instead."""
 
     def column(self, key: str, usual: str) -> str:
-        """Return the name of a column: the user's, else the usual one."""
-        return self.columns.get(key, usual)
+        """Return the name of a column: the user's, else the usual one; UNREAD where it is not to be read."""
+        return self.columns.get(key, UNREAD if self.only_columns and key in OPTIONAL_COLUMNS else usual)
 
     def meaning(self, role: str) -> str | None:
         """Return the role that a name stands for, or None if nobody uses it so."""

@@ -31,10 +31,12 @@ def read_turns(row: Row, turns: Any, options: FormatOptions, column: str) -> lis
 def _read_turn(row: Row, turn: Any, options: FormatOptions, where: str) -> Message:
     if not isinstance(turn, dict):
         refuse(row, f"a message is {describe(turn)}, not an object", f"{where.capitalize()}: {shorten(turn)}")
-    name = turn.get("role", turn.get("from"))
+    name = turn.get("role", turn.get("from")) if options.role_key is None else turn.get(options.role_key)
     if not isinstance(name, str):
         found = f"its keys are {', '.join(map(repr, turn)) or 'none'}" if name is None else f"it is {shorten(name)}"
-        refuse(row, "a message has no role", f"{where.capitalize()} needs role or from; {found}")
+        refuse(
+            row, "a message has no role", f"{where.capitalize()} needs {options.role_key or 'role or from'}; {found}"
+        )
     meaning = options.meaning(name)
     if meaning is None:
         known = ", ".join([*ROLE_NAMES, *options.role_names])
@@ -43,7 +45,10 @@ def _read_turn(row: Row, turn: Any, options: FormatOptions, where: str) -> Messa
             f"unknown role {name!r}",
             f"{where.capitalize()}. Known are {known}. Say what it means with role_names: {{{name}: assistant}}",
         )
-    content = turn["content"] if "content" in turn else turn.get("value")
+    if options.content_key is not None:
+        content = turn.get(options.content_key)
+    else:
+        content = turn["content"] if "content" in turn else turn.get("value")
     if meaning == FUNCTION_CALL:
         return Message(role="assistant", content="", tool_calls=read_calls(row, content, where))
     if len(turn) == 2 and isinstance(content, str):

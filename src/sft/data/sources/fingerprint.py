@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import xxhash
 
@@ -28,5 +29,5 @@ def hash_file(path: str, shown: str) -> str:
 
 def hash_spec(spec: SourceSpec, contents: Sequence[str]) -> str:
     """Return 128 bits over what was found and how much of it is asked for."""
-    asked = [spec.split, spec.format_type, sorted(spec.columns.items()), spec.weight, spec.limit]
-    return xxhash.xxh3_128_hexdigest(json.dumps([asked, list(contents)]).encode())
+    asked = {**asdict(spec), "path": None, "subset": None, "revision": None}  # contents tell these
+    return xxhash.xxh3_128_hexdigest(json.dumps([asked, list(contents)], sort_keys=True).encode())

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sft.config.data import COLUMN_NAMES, FORMAT_TYPES
+from sft.config.data import COLUMN_NAMES, FORMAT_TYPES, TURN_MEANINGS
 from sft.errors import ConfigError
 
 
@@ -40,6 +40,21 @@ class SourceSpec:
 
     limit: int | None = None
     """Most rows read, the first in file order; taken before ``weight``."""
+
+    sample: int | None = None
+    """Conversations taken by seed, in place of ``weight``; where there are fewer, some are seen several times."""
+
+    only_columns: bool = False
+    """Read no optional column (input, system, history, tools, weight) that ``columns`` does not name."""
+
+    role_names: Mapping[str, str] = field(default_factory=dict)
+    """What its roles mean, over those that hold for every source."""
+
+    role_key: str | None = None
+    """Key of a turn under which its role stands; None: role or from."""
+
+    content_key: str | None = None
+    """Key of a turn under which its text stands; None: content or value."""
 
 
 def parse_sources(
@@ -126,35 +141,51 @@ def _entry_values(entry: Any, where: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _read_numbers(values: dict[str, Any], where: str) -> list[str]:
-    """Turn weight and limit into numbers in place; returns what is wrong with them."""
+    """Turn weight, limit and sample into numbers in place; returns what is wrong with them."""
     problems = []
     if "weight" in values:
         weight = _number(values["weight"])
         if weight is None or weight <= 0:
             problems.append(f"{where}.weight is {values['weight']!r}; it must be a number above 0")
         values["weight"] = weight
-    if "limit" in values:
-        limit = _number(values["limit"])
-        if limit is None or limit < 1 or limit % 1:
-            problems.append(f"{where}.limit is {values['limit']!r}; it must be a whole number of rows, from 1 on")
-        values["limit"] = None if limit is None else int(limit)
+    for name in ("limit", "sample"):
+        if name in values:
+            count = _number(values[name])
+            if count is None or count < 1 or count % 1:
+                problems.append(f"{where}.{name} is {values[name]!r}; it must be a whole number of rows, from 1 on")
+            values[name] = None if count is None else int(count)
+    if "sample" in values and "weight" in values:
+        problems.append(f"{where} has sample and weight, which both say how much of it is seen; keep one")
     return problems
 
 
 def _check_texts(values: Mapping[str, Any], where: str) -> list[str]:
     problems = [
         f"{where}.{key} is {values[key]!r}; it must be text"
-        for key in ("subset", "split", "revision", "format_type")
+        for key in ("subset", "split", "revision", "format_type", "role_key", "content_key")
         if not isinstance(values.get(key, ""), str)
     ]
     format_type = values.get("format_type")
     if isinstance(format_type, str) and format_type not in FORMAT_TYPES:
         hint = nearest(format_type, FORMAT_TYPES)
         problems.append(f"{where}.format_type is {format_type!r}{hint}; known are {', '.join(FORMAT_TYPES)}")
+    if not isinstance(values.get("only_columns", False), bool):
+        problems.append(f"{where}.only_columns is {values['only_columns']!r}; write true or false")
+    problems += _check_roles(values.get("role_names", {}), f"{where}.role_names")
     columns = values.get("columns", {})
     if not isinstance(columns, Mapping):
         return [*problems, f"{where}.columns is {columns!r}; write a mapping such as {{prompt: question}}"]
     return problems + check_columns(columns, f"{where}.columns")
+
+
+def _check_roles(role_names: Any, where: str) -> list[str]:
+    if not isinstance(role_names, Mapping):
+        return [f"{where} is {role_names!r}; write a mapping such as {{bot: assistant}}"]
+    return [
+        f"{where}: {role!r} cannot mean {meaning!r}; values are {', '.join(TURN_MEANINGS)}"
+        for role, meaning in role_names.items()
+        if meaning not in TURN_MEANINGS
+    ]
 
 
 def _number(value: Any) -> float | None:
