@@ -119,8 +119,8 @@ def _cast_special_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Mapping[str
     for part, token in tokens.items():
         if token not in tokenizer.get_vocab():
             raise ModelError(
-                f"special_tokens: {part} is {token!r}, which is no token of the tokenizer. Choose among its special "
-                f"tokens ({', '.join(_special_texts(tokenizer)) or 'it has none'}), or add it with added_special_tokens."
+                f"special_tokens: {part} is {token!r}, which is no token of the tokenizer. Choose one of its special "
+                f"ones ({', '.join(_special_texts(tokenizer)) or 'it has none'}), or add it with added_special_tokens."
             )
         setattr(tokenizer, part, token)
 

@@ -210,5 +210,5 @@ def test_another_token_plays_the_part_and_stays_in_it_when_saved(folder: Path, t
 
 
 def test_a_text_that_is_no_token_cannot_play_a_part(folder: Path) -> None:
-    with pytest.raises(ModelError, match="eos_token is '<eot>', which is no token .*added_special_tokens"):
+    with pytest.raises(ModelError, match=r"eos_token is '<eot>', which is no token .*added_special_tokens"):
         load_tokenizer(str(folder), special_tokens={"eos_token": "<eot>"})
