@@ -23,10 +23,12 @@ def run(args: argparse.Namespace) -> int:
     require_data(config)
     from sft.data.prepare import prepare
     from sft.models.tokenizer import load_tokenizer_for
+    from sft.training.build import refuse_packing_by_family
     from sft.training.launch import world_size
     from sft.training.plan import describe_plan, make_plan
     from sft.training.task_data import task_rows
 
+    refuse_packing_by_family(config)
     tokenizer = load_tokenizer_for(config)
     data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=args.json)
     plan = make_plan(config, data, world_size=world_size())

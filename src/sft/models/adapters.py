@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sft.errors import ModelError
+from sft.models.families import limit_targets
+
+logger = logging.getLogger(__name__)
 
 USUAL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -63,8 +67,12 @@ def choose_targets(model: nn.Module, asked: str | list[str] | None) -> str | lis
     """The layers that get LoRA matrices, checked against the model.
 
     Raises:
-        ModelError: a name or pattern matches no layer; the message lists what there is.
+        ModelError: a name or pattern matches no layer; the message lists what there is. Or a LoRA on it could not
+            learn.
     """
+    asked, notes = limit_targets(model, asked)
+    for note in notes:
+        logger.warning(note)
     names = [name for name, module in model.named_modules() if name and not list(module.children())]
     linear = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
     if asked is None:

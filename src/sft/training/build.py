@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import (
+    AutoConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -22,7 +23,8 @@ from sft.data.types import Example
 from sft.errors import ConfigError, ModelError
 from sft.generation.in_process import generate
 from sft.models.adapters import add_adapter
-from sft.models.load import load_model, resolve_dtype
+from sft.models.families import model_type_of, refuse_packing
+from sft.models.load import explain_load_failure, load_model, resolve_dtype
 from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
 from sft.training.isolation import Isolation, prove_isolation
 from sft.training.plan import Plan
@@ -95,9 +97,35 @@ def add_embedding_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     model.resize_token_embeddings(len(tokenizer))
 
 
+def refuse_packing_by_family(config: SFTConfig) -> None:
+    """Refuse packed rows before anything is prepared, where the model's config tells that they would leak.
+
+    Raises:
+        ConfigError: naming the family.
+    """
+    if not config.packing:
+        return
+    name, source = config.model_name_or_path, {"revision": config.model_revision}
+    try:
+        found = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code, **source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(explain_load_failure("model", name, error)) from error
+    refuse_packing(found)
+
+
 def prove_packing(model: PreTrainedModel, data: PreparedData, pad_token_id: int) -> Isolation:
-    """Run the proof of isolation on two of the user's own examples."""
-    return prove_isolation(model, choose_witnesses(data), pad_token_id)
+    """Run the proof of isolation on two of the user's own examples.
+
+    Raises:
+        ModelError: packed examples see each other in this model.
+    """
+    proof = prove_isolation(model, choose_witnesses(data), pad_token_id)
+    if not proof.proven:
+        raise ModelError(
+            f"packing = true, but this {model_type_of(model.config)} model ({type(model).__name__}) does not keep "
+            f"packed examples apart: {proof.why}. Set packing = false."
+        )
+    return proof
 
 
 def choose_witnesses(data: PreparedData) -> list[Example]:

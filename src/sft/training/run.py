@@ -18,7 +18,7 @@ from sft.data.prepare import prepare
 from sft.models.adapters import count_parameters
 from sft.models.tokenizer import load_tokenizer_for
 from sft.training.arguments import training_arguments
-from sft.training.build import Kernels, build_model, build_trainer, pad_id, prove_packing
+from sft.training.build import Kernels, build_model, build_trainer, pad_id, prove_packing, refuse_packing_by_family
 from sft.training.checkpoints import clear_run, find_checkpoint, refuse_changed_run
 from sft.training.evaluation_setup import build_evaluation
 from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
@@ -87,6 +87,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
     require_data(config)
+    refuse_packing_by_family(config)
     folder = Path(config.output_dir)
     for note in config.notes:
         announce(f"note: {note}")
@@ -100,9 +101,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     model = build_model(config, tokenizer)
     plan = make_plan(config, data, world_size=world_size())
     if config.packing:
-        proof = prove_packing(model, data, pad_id(tokenizer))
-        announce(f"packing is {'on' if proof.proven else 'off, because it is not proven'}: {proof.why}")
-        plan = plan if proof.proven else make_plan(config, data, world_size=world_size(), packing=False)
+        announce(f"packing is on: {prove_packing(model, data, pad_id(tokenizer)).why}")
     trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
     if config.eval_tasks:
         trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
