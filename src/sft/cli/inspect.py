@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.cli.options import add_config_arguments, config_from
 from sft.config import SFTConfig, require_data
-from sft.errors import ConfigError, DataError, RowError
+from sft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from sft.data.types import Example
@@ -61,25 +61,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
-    """Examples as training would see them, in the order of the rows."""
-    from sft.data.lengths import fit_length
-    from sft.data.prepare import make_renderer, read_parts
+    """Examples as training would see them, in the order of the rows; what is left out is named on stderr."""
+    from sft.data.prepare import EXAMPLES_OF_STAGE, make_renderer, read_parts
+    from sft.data.report import DataReport
 
-    renderer = make_renderer(config, tokenizer)
-    for conversation in read_parts(config)["train"].conversations:
-        try:
-            examples = renderer.render(conversation)
-        except RowError as error:
-            print(f"sft: rejected: {error}", file=sys.stderr)
-            continue
-        for example in examples:
-            fitted = fit_length(
-                conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong
-            )
-            if isinstance(fitted, str):
-                print(f"sft: dropped: {example.source}: {len(example)} tokens, {fitted}", file=sys.stderr)
-            else:
-                yield fitted
+    class SpokenReport(DataReport):
+        def reject(self, place: str, reason: str) -> None:
+            print(f"sft: rejected: {place}", file=sys.stderr)
+
+        def drop(self, place: str, reason: str, length: int) -> None:
+            print(f"sft: dropped: {place}: {length} tokens, {reason}", file=sys.stderr)
+
+    conversations = read_parts(config)["train"].conversations
+    return EXAMPLES_OF_STAGE[config.stage](conversations, make_renderer(config, tokenizer), config, SpokenReport())
 
 
 def _describe(example: Example, tokenizer: Any) -> dict[str, Any]:

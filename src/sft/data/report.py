@@ -45,6 +45,12 @@ class DataReport:
     split: int = 0
     """Conversations trained as one example per answer, because the template rewrites history."""
 
+    documents: int = 0
+    """Stage pretrain: texts that were cut into blocks."""
+
+    blocks: int = 0
+    """Stage pretrain: rows of max_length tokens that they became."""
+
     examples: int = 0
     tokens: int = 0
     trained_tokens: int = 0
@@ -66,8 +72,8 @@ class DataReport:
         if len(self.rejected_places) < PLACES_KEPT:
             self.rejected_places.append(place)
 
-    def drop(self, reason: str, length: int) -> None:
-        """Count an example left out because of its length."""
+    def drop(self, place: str, reason: str, length: int) -> None:
+        """Count an example left out because of its length; ``place`` is for those who name each one."""
         self.dropped[reason] += 1
         self.dropped_lengths.append(length)
 

@@ -64,8 +64,19 @@ def model_type_of(config: Any) -> str:
     return str(getattr(text, "model_type", None) or getattr(config, "model_type", ""))
 
 
-def refuse_packing(config: Any) -> None:
+INSTEAD_OF_PACKING = {
+    "packing": "shorter rows are padded on the right, which changes nothing",
+    "isolate_documents": "documents then stand in a block one after the other, with an end token between them",
+}
+"""What a run does where examples do not share rows in isolation."""
+
+
+def refuse_packing(config: Any, *, asked: str = "packing") -> None:
     """Refuse packed rows for a family that is known to let examples see each other.
+
+    Args:
+        config: of the model.
+        asked: the option that asked for them: packing, or isolate_documents.
 
     Raises:
         ConfigError: naming the family and the reason.
@@ -73,8 +84,8 @@ def refuse_packing(config: Any) -> None:
     family = model_type_of(config)
     if family in UNPACKABLE:
         raise ConfigError(
-            f"packing = true, but a model of the family {family!r} cannot keep packed examples apart: "
-            f"{UNPACKABLE[family]}. Set packing = false; shorter rows are padded on the right, which changes nothing."
+            f"{asked} = true, but a model of the family {family!r} cannot keep packed examples apart: "
+            f"{UNPACKABLE[family]}. Set {asked} = false; {INSTEAD_OF_PACKING[asked]}."
         )
 
 

@@ -103,18 +103,24 @@ def refuse_packing_by_family(config: SFTConfig) -> None:
     Raises:
         ConfigError: naming the family.
     """
-    if not config.packing:
+    asked = isolating_option(config)
+    if asked is None:
         return
     name, source = config.model_name_or_path, {"revision": config.model_revision}
     try:
         found = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code, **source)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(explain_load_failure("model", name, error)) from error
-    refuse_packing(found)
+    refuse_packing(found, asked=asked)
 
 
-def prove_packing(model: PreTrainedModel, data: PreparedData, pad_token_id: int) -> Isolation:
-    """Run the proof of isolation on two of the user's own examples.
+def isolating_option(config: SFTConfig) -> str | None:
+    """The option that asks for rows whose examples must not see each other, if one does."""
+    return next((name for name in ("packing", "isolate_documents") if getattr(config, name)), None)
+
+
+def prove_packing(model: PreTrainedModel, data: PreparedData, pad_token_id: int, *, asked: str) -> Isolation:
+    """Run the proof of isolation on two of the user's own examples; ``asked`` is the option that wants it.
 
     Raises:
         ModelError: packed examples see each other in this model.
@@ -122,8 +128,8 @@ def prove_packing(model: PreTrainedModel, data: PreparedData, pad_token_id: int)
     proof = prove_isolation(model, choose_witnesses(data), pad_token_id)
     if not proof.proven:
         raise ModelError(
-            f"packing = true, but this {model_type_of(model.config)} model ({type(model).__name__}) does not keep "
-            f"packed examples apart: {proof.why}. Set packing = false."
+            f"{asked} = true, but this {model_type_of(model.config)} model ({type(model).__name__}) does not keep "
+            f"packed examples apart: {proof.why}. Set {asked} = false."
         )
     return proof
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sft.config import SFTConfig
+from sft.data.blocks import group_blocks
 from sft.data.packing import pack_examples, packing_efficiency
 from sft.data.prepare import PreparedData
 from sft.data.report import DataReport, count_reasons, histogram
@@ -18,6 +20,8 @@ class Plan:
     """Rows of tokens, optimizer steps and files of a run."""
 
     data: PreparedData
+    stage: str
+    """What is learned: sft, pretrain or dpo."""
     train_packs: list[Pack] | None
     """None: one example a row."""
     eval_packs: list[Pack] | None
@@ -34,6 +38,7 @@ class Plan:
         report = self.data.train.report
         evaluation = None if self.data.eval is None else _counts(self.data.eval.report)
         return {
+            "stage": self.stage,
             **_counts(report),
             "packs": None if self.train_packs is None else len(self.train_packs),
             "packing_efficiency": round(self.efficiency, 4),
@@ -50,25 +55,20 @@ class Plan:
         }
 
 
-def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int, packing: bool | None = None) -> Plan:
-    """Pack the examples and count the steps.
-
-    Args:
-        world_size: processes that will train.
-        packing: overrides the config, where a model turned out not to isolate packed examples.
-    """
-    packing = config.packing if packing is None else packing
-    train_packs = pack_examples(data.train.examples.lengths.tolist(), config.max_length) if packing else None
+def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int) -> Plan:
+    """Group the examples into rows and count the steps; ``world_size`` processes will train."""
+    lengths = data.train.examples.lengths.tolist()
+    train_packs = group_rows(config, lengths)
     eval_packs = None
-    if packing and data.eval is not None:
-        eval_packs = pack_examples(data.eval.examples.lengths.tolist(), config.max_length)
+    if data.eval is not None:
+        eval_packs = group_rows(config, data.eval.examples.lengths.tolist())
     rows = len(data.train.examples) if train_packs is None else len(train_packs)
     batches = math.ceil(rows / (config.per_device_train_batch_size * world_size))
     steps_per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
     steps = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
-    lengths = data.train.examples.lengths.tolist()
     return Plan(
         data=data,
+        stage=config.stage,
         train_packs=train_packs,
         eval_packs=eval_packs,
         efficiency=1.0 if train_packs is None else packing_efficiency(lengths, train_packs, config.max_length),
@@ -77,6 +77,13 @@ def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int, packing
         steps=steps,
         files=list_files(config, steps, evaluating=data.eval is not None),
     )
+
+
+def group_rows(config: SFTConfig, lengths: Sequence[int]) -> list[Pack] | None:
+    """Which examples, of so many tokens each, share a row; None: each has its own."""
+    if config.isolate_documents:
+        return group_blocks(lengths, config.max_length)
+    return pack_examples(lengths, config.max_length) if config.packing else None
 
 
 def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
@@ -97,7 +104,7 @@ def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
 def describe_plan(plan: Plan) -> str:
     """The plan for people: a few aligned lines, every number with what it counts."""
     report = plan.data.train.report
-    lines = [("data", f"{report.rows:,} rows -> {report.examples:,} examples")]
+    lines = [("data", f"{report.rows:,} rows -> {describe_examples(plan)}")]
     lines += [("format", f"{path}: {how}") for path, how in report.formats.items()]
     lines += [("note", note) for note in report.notes]
     for name, reasons in (("rejected", report.rejected), ("dropped", report.dropped)):
@@ -127,10 +134,22 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(f"  {name:<11}{text}" for name, text in lines)
 
 
+def describe_examples(plan: Plan) -> str:
+    """What the rows of the data became: examples, or documents and the blocks they were cut into."""
+    report = plan.data.train.report
+    if plan.stage != "pretrain":
+        return f"{report.examples:,} examples"
+    text = f"{report.documents:,} documents -> {report.blocks:,} blocks"
+    if report.examples == report.blocks:
+        return text
+    return f"{text} with {report.examples:,} stretches of documents that do not see each other"
+
+
 def _counts(report: DataReport) -> dict[str, Any]:
     return {
         "rows": report.rows,
         "conversations": report.conversations,
+        **({"documents": report.documents, "blocks": report.blocks} if report.blocks else {}),
         "examples": report.examples,
         "rejected": dict(report.rejected),
         "overlapping": dict(report.overlapping),

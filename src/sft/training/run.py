@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from sft.config import SFTConfig, require_data
@@ -18,13 +19,39 @@ from sft.data.prepare import prepare
 from sft.models.adapters import count_parameters
 from sft.models.tokenizer import load_tokenizer_for
 from sft.training.arguments import training_arguments
-from sft.training.build import Kernels, build_model, build_trainer, pad_id, prove_packing, refuse_packing_by_family
+from sft.training.build import (
+    Kernels,
+    build_model,
+    build_trainer,
+    isolating_option,
+    pad_id,
+    prove_packing,
+    refuse_packing_by_family,
+)
 from sft.training.checkpoints import clear_run, find_checkpoint, refuse_changed_run
 from sft.training.evaluation_setup import build_evaluation
-from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
+from sft.training.launch import (
+    advise_all_devices,
+    announce,
+    is_main_process,
+    quiet_libraries,
+    refuse_lost_processes,
+    world_size,
+)
+from sft.training.parallel import (
+    StrategyCheck,
+    StrategyInForce,
+    describe_strategy,
+    refuse_other_strategy,
+    shared_facts,
+    start_processes,
+    trains_on_cpu,
+)
+from sft.training.peers import agree, naming_peers
 from sft.training.plan import Plan, describe_plan, make_plan
 from sft.training.record import describe_run, read_record, write_record
 from sft.training.save import ModelSaver, SavedModel, save_run
+from sft.training.strategy import AskedStrategy, asked_strategy
 from sft.training.task_data import task_rows
 from sft.training.trainer import WalkTrainer
 
@@ -83,28 +110,40 @@ def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()
     return train(assemble(config, callbacks=callbacks))
 
 
+@naming_peers()
 def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
     require_data(config)
+    asked = ask_strategy(config)
     refuse_packing_by_family(config)
     folder = Path(config.output_dir)
     for note in config.notes:
         announce(f"note: {note}")
     if config.overwrite_output_dir and is_main_process():
         clear_run(folder)
-    checkpoint = find_checkpoint(config.resume_from_checkpoint, folder)
+    anew = config.overwrite_output_dir and config.resume_from_checkpoint == "auto"
+    checkpoint = None if anew else find_checkpoint(config.resume_from_checkpoint, folder)
     tokenizer = load_tokenizer_for(config)
     data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=not is_main_process())
-    args = training_arguments(config, has_eval=data.eval is not None, resuming=checkpoint is not None)
+    start_processes(asked, timeout_seconds=config.ddp_timeout)
+    args = training_arguments(
+        config,
+        has_eval=data.eval is not None,
+        resuming=checkpoint is not None,
+        deepspeed=None if asked.deepspeed is None else asked.deepspeed.values,
+    )
+    refuse_other_strategy(asked, args)
+    agree(shared_facts(config, data=data.cache.folder.name, checkpoint=checkpoint and checkpoint.name))
     set_seed(config.seed)
     model = build_model(config, tokenizer)
     plan = make_plan(config, data, world_size=world_size())
-    if config.packing:
-        announce(f"packing is on: {prove_packing(model, data, pad_id(tokenizer)).why}")
+    if (asked := isolating_option(config)) is not None:
+        announce(f"{asked} is on: {prove_packing(model, data, pad_id(tokenizer), asked=asked).why}")
     trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
     if config.eval_tasks:
         trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
+    trainer.add_callback(StrategyCheck(asked, trainer, lambda running: note_strategy(folder, running)))
     record = describe_run(config, plan, model, kernels=Kernels(model.config._attn_implementation).to_dict())
     if checkpoint is not None:
         refuse_changed_run(read_record(checkpoint.parent), record, checkpoint)
@@ -115,6 +154,29 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     return AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
 
 
+def ask_strategy(config: SFTConfig) -> AskedStrategy:
+    """How the processes shall share the work; says what of it is not as written, and what is left unused.
+
+    Raises:
+        ConfigError: the launcher or the options ask for what cannot be.
+    """
+    refuse_lost_processes()
+    asked = asked_strategy(config, on_cpu=trains_on_cpu())
+    for note in () if asked.deepspeed is None else asked.deepspeed.notes:
+        announce(f"note: {note}")
+    if advice := advise_all_devices(torch.cuda.device_count()):
+        announce(advice)
+    return asked
+
+
+def note_strategy(folder: Path, running: StrategyInForce) -> None:
+    """Say what runs, and keep it in the record."""
+    announce(describe_strategy(running))
+    if is_main_process():
+        write_record(folder, {**(read_record(folder) or {}), "processes": running.to_dict()})
+
+
+@naming_peers()
 def train(run: AssembledRun) -> RunResult:
     """Train an assembled run to its end, save what came of it and complete its record."""
     started = time.perf_counter()
