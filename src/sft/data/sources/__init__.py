@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sft.data.sources.csv_rows import DELIMITERS, read_csv
 from sft.data.sources.files import (
+    TEXT,
     is_hub_name,
     is_saved_set,
     kind_of,
@@ -25,6 +26,7 @@ from sft.data.sources.fingerprint import hash_file, hash_spec
 from sft.data.sources.json_rows import read_json_document, read_json_lines
 from sft.data.sources.spec import SourceSpec, check_columns, nearest, parse_sources
 from sft.data.sources.splits import choose_files, refuse_slice
+from sft.data.sources.text_file import read_text
 from sft.data.types import BadRow, Row
 from sft.errors import DataError
 
@@ -68,7 +70,7 @@ def list_parts(spec: SourceSpec) -> tuple[list[Part], list[str]]:
         if kind_of(path) is None:
             raise DataError(
                 f"data_path {spec.path!r}: the name does not say how the file is written. Known endings are .json, "
-                ".jsonl, .ndjson, .csv and .tsv (each also with .gz or .zst behind it) and .parquet; rename the file"
+                ".jsonl, .ndjson, .csv, .tsv and .txt (each also with .gz or .zst behind it) and .parquet; rename the file"
             )
         if spec.subset:
             raise DataError(f"data_path {spec.path!r}: a file has no subsets, but {spec.subset!r} is asked for")
@@ -140,6 +142,8 @@ def _read_file(path: str, shown: str, split: str) -> Iterator[Row | BadRow]:
     with open_data(path, shown) as file:
         if kind.suffix in DELIMITERS:
             yield from read_csv(file, shown, DELIMITERS[kind.suffix])
+        elif kind.suffix == TEXT:
+            yield read_text(file, shown)
         elif kind.suffix == ".json":
             yield from read_json_document(file, shown, split)
         else:

@@ -13,7 +13,10 @@ from typing import BinaryIO, NamedTuple, cast
 
 from sft.errors import DataError
 
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+TEXT = ".txt"
+"""One document a file. In a folder that holds other data too, such a file is a note to people and is skipped."""
+
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", TEXT)
 COMPRESSIONS = (".gz", ".zst")
 
 METADATA = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
@@ -69,7 +72,15 @@ def list_folder(folder: str) -> Folder:
         for name in names:
             is_data = kind_of(name) is not None and name not in METADATA and not name.startswith(".")
             (files if is_data else skipped).append(os.path.join(parent, name))
+    notes = [file for file in files if _is_text(file)]
+    if len(notes) < len(files):
+        files, skipped = [file for file in files if file not in notes], skipped + notes
     return Folder(sorted(files), sorted(skipped))
+
+
+def _is_text(file: str) -> bool:
+    kind = kind_of(file)
+    return kind is not None and kind.suffix == TEXT
 
 
 def _raise(error: OSError) -> None:

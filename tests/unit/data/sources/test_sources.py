@@ -78,7 +78,7 @@ def test_parquet_rows_come_back_without_the_keys_that_arrow_invented(tmp_path: P
         ("d.jsonl.gz", gzip.compress(LINES * 100, mtime=0)[:60] + b"\xff" * 40, "not an intact gzip file"),
         ("d.jsonl.zst", zstandard.compress(LINES * 100)[:-9], "cut off"),
         ("d.jsonl.zst", b"no zstd at all", "not an intact zstd file"),
-        ("d.txt", b"text", "rename the file"),
+        ("d.txt", b"caf\xe9", "UTF-8"),
         ("d.json.bz2", b"", "rename the file"),
         ("d.parquet.gz", b"", "rename the file"),
         ("d", b"", "rename the file"),
@@ -97,6 +97,15 @@ def test_rows_before_the_cut_of_a_compressed_file_are_not_used_in_silence(tmp_pa
     (tmp_path / "d.jsonl.zst").write_bytes(zstandard.compress(lines)[:-400_000])
     with pytest.raises(DataError, match="cut off"):
         values(tmp_path / "d.jsonl.zst")
+
+
+def test_a_text_file_is_one_document_and_beside_other_data_a_note(tmp_path: Path):
+    (tmp_path / "b.txt").write_bytes("\ufeffTwo\n\nparagraphs.\n".encode())
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress("Grüße\r\n".encode(), mtime=0))
+    assert values(tmp_path) == [{"text": "Grüße\r\n"}, {"text": "Two\n\nparagraphs.\n"}]
+    (tmp_path / "c.jsonl").write_text('{"text": "row"}\n')
+    assert values(tmp_path) == [{"text": "row"}]
+    assert list_parts(parse_sources(tmp_path)[0])[1] == ["a.txt.gz", "b.txt"]
 
 
 def make_folder(folder: Path) -> None:
