@@ -10,6 +10,7 @@
     │   └── ExportError          a merge or save whose result would not equal what was trained (also a RuntimeError)
     ├── GenerationError          an engine that is not there, died, hung, answered nonsense or from the wrong weights;
     │                            it costs one evaluation, never a training run
+    ├── PeerLost                 another process of this run died, hangs or is cut off; the checkpoints are whole
     └── TrainingStopped          a signal asked for a stop and everything was saved; exits with 75
 
 A message says what was asked, what was found (value, file, line), why that cannot work and what to change.
@@ -80,6 +81,10 @@ class ExportError(UserError, RuntimeError):
 
 class GenerationError(SftError):
     """An engine that cannot be trusted with an answer; who trains records it and goes on."""
+
+
+class PeerLost(SftError):
+    """Another process of this run died, hangs or is cut off the network, so that this one cannot go on."""
 
 
 class TrainingStopped(SftError):

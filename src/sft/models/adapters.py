@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
 from sft.errors import ModelError
-from sft.models.families import limit_targets
-
-logger = logging.getLogger(__name__)
-
-USUAL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+from sft.models.residual import changes_weights, remember_start
+from sft.models.targets import check_excluded, choose_targets, within_layers
 
 
 def add_adapter(
@@ -26,73 +22,82 @@ def add_adapter(
     alpha: float,
     dropout: float,
     target_modules: str | list[str] | None = None,
+    exclude_modules: str | list[str] | None = None,
+    layers: list[int] | None = None,
     modules_to_save: list[str] | None = None,
+    token_rows: Mapping[str, list[int]] | None = None,
     bias: str = "none",
     use_rslora: bool = False,
     use_dora: bool = False,
+    start: str = "default",
     adapter_name_or_path: str | None = None,
 ) -> PeftModel:
     """Freeze the model and put a trainable LoRA adapter on it, new or from a folder. Its weights are float32.
 
+    What is not quantised of a quantised base keeps its precision: nothing of it is trained.
+
+    Args:
+        layers: numbers of the decoder layers that get matrices. None: all.
+        token_rows: rows of the embeddings that are trained with it, by layer.
+        start: how the matrices begin, by PEFT's words; "default" for B = 0.
+
     Raises:
         ModelError: a target is not in the model, or PEFT refuses it.
     """
-    if getattr(model, "quantization_method", None) is not None:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
         if adapter_name_or_path is not None:
+            refuse_moved_base(adapter_name_or_path)
             adapted = PeftModel.from_pretrained(model, adapter_name_or_path, is_trainable=True)
         else:
+            check_excluded(model, exclude_modules)
+            targets, layers = within_layers(model, choose_targets(model, target_modules), layers)
             config = LoraConfig(
                 task_type="CAUSAL_LM",
                 r=r,
                 lora_alpha=alpha,
                 lora_dropout=dropout,
-                target_modules=choose_targets(model, target_modules),
+                target_modules=targets,
+                exclude_modules=exclude_modules,
+                layers_to_transform=layers,
                 modules_to_save=modules_to_save,
+                trainable_token_indices=None if token_rows is None else dict(token_rows),
                 bias=bias,
                 use_rslora=use_rslora,
                 use_dora=use_dora,
+                init_lora_weights=True if start == "default" else start,
             )
             adapted = get_peft_model(model, config)
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise ModelError(f"cannot add the adapter: {' '.join(str(error).split())}") from error
+    check_width(adapted)
+    remember_start(adapted)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
     return adapted
 
 
-def choose_targets(model: nn.Module, asked: str | list[str] | None) -> str | list[str]:
-    """The layers that get LoRA matrices, checked against the model.
-
-    Raises:
-        ModelError: a name or pattern matches no layer; the message lists what there is. Or a LoRA on it could not
-            learn.
-    """
-    asked, notes = limit_targets(model, asked)
-    for note in notes:
-        logger.warning(note)
-    names = [name for name, module in model.named_modules() if name and not list(module.children())]
-    linear = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
-    if asked is None:
-        usual = [target for target in USUAL_TARGETS if target in linear]
-        return usual or "all-linear"
-    if asked == "all-linear":
-        return asked
-    if isinstance(asked, str):
-        if not any(re.fullmatch(asked, name) for name in names):
-            raise ModelError(
-                f"target_modules {asked!r} matches no layer of the model. Its linear layers: {', '.join(linear)}"
-            )
-        return asked
-    modules = [name for name, _ in model.named_modules()]
-    missing = [one for one in asked if not any(name == one or name.endswith(f".{one}") for name in modules)]
-    if missing:
+def refuse_moved_base(adapter: str) -> None:
+    """Raise ModelError for an adapter that was saved over other weights than the model's own (PiSSA, not converted)."""
+    start = getattr(PeftConfig.from_pretrained(adapter), "init_lora_weights", True)
+    if changes_weights(start):
         raise ModelError(
-            f"target_modules: {', '.join(missing)} not found in the model. Its linear layers: {', '.join(linear)}"
+            f"adapter_name_or_path = {adapter}: it was saved over the weights that {start} leaves, not over the "
+            "model's own, so what is trained on from it would fit neither. Convert it to a plain LoRA (PEFT: "
+            "save_pretrained with path_initial_model_for_weight_conversion), or go on from a folder that sft saved."
         )
-    return asked
+
+
+def check_width(model: PeftModel) -> None:
+    """Raise ModelError where a matrix made of singular vectors is narrower than asked: the weight has too few."""
+    for name, parameter in model.named_parameters():
+        config = model.peft_config[model.active_adapter]
+        if ".lora_A." in name and changes_weights(config.init_lora_weights) and parameter.shape[0] < config.r:
+            raise ModelError(
+                f"lora_r = {config.r} with init_lora_weights {config.init_lora_weights}: the weight of "
+                f"{name.partition('.lora_A.')[0].removeprefix('base_model.model.')} has only {parameter.shape[0]} "
+                f"singular vectors. Set lora_r to {parameter.shape[0]} or less."
+            )
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -109,9 +114,4 @@ def _num_elements(parameter: Any) -> int:
     quantised = getattr(parameter, "quant_state", None)
     if quantised is not None:
         return int(quantised.shape.numel())
-    return int(parameter.numel())
-
-
-def _is_linear(module: nn.Module) -> bool:
-    """Linear layers, quantised ones and GPT-2's Conv1D, whose class names all say so."""
-    return isinstance(module, nn.Linear) or type(module).__name__ in ("Conv1D", "Linear4bit", "Linear8bitLt")
+    return int(getattr(parameter, "ds_numel", parameter.numel()))  # ZeRO-3 leaves each process a shard

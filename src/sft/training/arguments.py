@@ -13,12 +13,15 @@ from sft.config import SFTConfig
 NO_TRACKER = ("none", "")
 
 
-def training_arguments(config: SFTConfig, *, has_eval: bool, resuming: bool) -> TrainingArguments:
+def training_arguments(
+    config: SFTConfig, *, has_eval: bool, resuming: bool, deepspeed: dict[str, Any] | None = None
+) -> TrainingArguments:
     """The arguments of a config: ours under the same names, the passed-through ones, and what our walk decides.
 
     Args:
         has_eval: there are evaluation rows.
         resuming: the run goes on from a checkpoint, so the untrained model was already evaluated.
+        deepspeed: settings that stand for the file or the dictionary of the config.
     """
     known = {field.name for field in fields(TrainingArguments)}
     values: dict[str, Any] = {name: value for name, value in config.to_dict().items() if name in known}
@@ -38,6 +41,8 @@ def training_arguments(config: SFTConfig, *, has_eval: bool, resuming: bool) -> 
         use_cpu=not torch.accelerator.is_available(),
     )
     values.update(config.training_arguments)
+    if deepspeed is not None:
+        values["deepspeed"] = deepspeed
     asked = config.training_arguments.get("gradient_checkpointing_kwargs")
     values.update(checkpointing(config.gradient_checkpointing, asked, known))
     arguments = TrainingArguments(**values)

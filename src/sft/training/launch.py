@@ -6,16 +6,39 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from sft.errors import ConfigError
+
+SIZE_NAMES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+RANK_NAMES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+"""Environment variables of torchrun, accelerate and deepspeed (the first of each), and of MPI."""
 
 
 def world_size() -> int:
-    """Number of processes that torchrun, accelerate, deepspeed or Slurm's srun under them started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Number of processes that torchrun, accelerate, deepspeed or MPI started; 1 without any of them."""
+    return _first_of(SIZE_NAMES, 1)
+
+
+def rank() -> int:
+    """The number of this process among them, from 0."""
+    return _first_of(RANK_NAMES, 0)
+
+
+def local_rank() -> int:
+    """The number of this process on its machine, from 0."""
+    return _first_of(("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK"), 0)
+
+
+def has_launcher() -> bool:
+    """Whether a launcher started this process, be it the only one."""
+    return "LOCAL_RANK" in os.environ or world_size() > 1
 
 
 def is_main_process() -> bool:
     """Whether this is the one process that speaks and writes."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
 
 
 def announce(text: str = "") -> None:
@@ -32,3 +55,56 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\..*")
+
+
+def refuse_lost_processes(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse to run alone where several processes were asked for.
+
+    Raises:
+        ConfigError: the launcher started one process of several, or several that do not know of each other.
+    """
+    if any(name in environment for name in (*SIZE_NAMES, "LOCAL_RANK")):
+        return
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or 1)
+    if tasks > 1:
+        raise ConfigError(
+            f"srun started {tasks} processes of this program, and each would train on its own: nothing tells them of "
+            "each other. Start one torchrun a node and let it start the processes: "
+            "srun --ntasks-per-node=1 torchrun --nnodes=... --nproc_per_node=... -m sft train ... "
+            "(docs/many-machines.md has the script)."
+        )
+    if "ACCELERATE_MIXED_PRECISION" in environment and _set_by_parent("MASTER_ADDR", environment):
+        raise ConfigError(
+            "accelerate launch was asked for several processes and started one: with --cpu it leaves starting the "
+            "others to mpirun. For several processes on CPUs write `accelerate launch --multi_gpu --num_processes N` "
+            "without --cpu, or `torchrun --standalone --nproc_per_node=N -m sft train ...`; "
+            "for one process, --num_processes 1."
+        )
+
+
+def advise_all_devices(count: int) -> str | None:
+    """How to use all GPUs of a machine, where this single process would use one of them."""
+    if count <= 1 or has_launcher():
+        return None
+    program = Path(sys.argv[0]).name
+    words = " ".join(sys.argv[1:])
+    what = f"-m sft {words}" if program in ("sft", "__main__.py") else f"{sys.argv[0]} {words}"
+    return (
+        f"note: this machine has {count} GPUs and one process uses one of them. To use all: "
+        f"torchrun --standalone --nproc_per_node={count} {what.strip()}"
+    )
+
+
+def _first_of(names: tuple[str, ...], default: int) -> int:
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), default)
+
+
+def _set_by_parent(name: str, environment: Mapping[str, str]) -> bool:
+    """Whether the parent process set a variable for us, as opposed to handing on what the user had exported."""
+    if name not in environment:
+        return False
+    try:
+        inherited = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return True  # no Linux: it cannot be told apart
+    return not any(entry.startswith(f"{name}=".encode()) for entry in inherited)

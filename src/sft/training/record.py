@@ -37,6 +37,7 @@ def describe_run(config: SFTConfig, plan: Plan, model: nn.Module, *, kernels: di
         "versions": {"python": platform.python_version(), **installed_versions()},
         "device": describe_device(),
         "kernels": kernels,
+        "processes": None,
         "result": None,
     }
 

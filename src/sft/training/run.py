@@ -115,7 +115,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
     require_data(config)
-    asked = ask_strategy(config)
+    strategy = ask_strategy(config)
     refuse_packing_by_family(config)
     folder = Path(config.output_dir)
     for note in config.notes:
@@ -126,15 +126,15 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     checkpoint = None if anew else find_checkpoint(config.resume_from_checkpoint, folder)
     tokenizer = load_tokenizer_for(config)
     data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=not is_main_process())
-    start_processes(asked, timeout_seconds=config.ddp_timeout)
+    start_processes(strategy, timeout_seconds=config.ddp_timeout)
     args = training_arguments(
         config,
         has_eval=data.eval is not None,
         resuming=checkpoint is not None,
-        deepspeed=None if asked.deepspeed is None else asked.deepspeed.values,
+        deepspeed=None if strategy.deepspeed is None else strategy.deepspeed.values,
     )
-    refuse_other_strategy(asked, args)
-    agree(shared_facts(config, data=data.cache.folder.name, checkpoint=checkpoint and checkpoint.name))
+    refuse_other_strategy(strategy, args)
+    agree(shared_facts(config, data=data.cache.folder.name, checkpoint=None if checkpoint is None else checkpoint.name))
     set_seed(config.seed)
     model = build_model(config, tokenizer)
     plan = make_plan(config, data, world_size=world_size())
@@ -143,7 +143,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
     if config.eval_tasks:
         trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
-    trainer.add_callback(StrategyCheck(asked, trainer, lambda running: note_strategy(folder, running)))
+    trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(folder, running)))
     record = describe_run(config, plan, model, kernels=Kernels(model.config._attn_implementation).to_dict())
     if checkpoint is not None:
         refuse_changed_run(read_record(checkpoint.parent), record, checkpoint)

@@ -1,0 +1,194 @@
+"""Starting the processes of a run as asked, and proving that what was asked for is what runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sft.config import SFTConfig
+from sft.errors import ConfigError
+from sft.training.launch import has_launcher, local_rank, rank
+from sft.training.peers import connect
+from sft.training.strategy import ALONE, DDP, SHARES, AskedStrategy, Strategy
+
+PRIVATE_PATHS = (
+    "model_name_or_path",
+    "tokenizer_name_or_path",
+    "data_path",
+    "eval_data_path",
+    "cache_dir",
+    "output_dir",
+)
+"""Options that may differ from machine to machine: what they lead to is compared instead."""
+
+
+def trains_on_cpu() -> bool:
+    """Whether this machine has nothing faster than its CPU."""
+    return not torch.accelerator.is_available()
+
+
+def start_processes(asked: AskedStrategy, *, timeout_seconds: int) -> None:
+    """Connect the processes: after the data was prepared, before TrainingArguments, before the model is built.
+
+    ZeRO-3 builds the model in pieces, so DeepSpeed must know of its processes by then.
+
+    Raises:
+        PeerLost: they did not find each other in time.
+    """
+    on_cpu = trains_on_cpu()
+    if asked.name == ALONE and not has_launcher():
+        return
+    _complete_environment(asked)
+    connect(size=asked.num_processes, timeout_seconds=timeout_seconds, on_cpu=on_cpu)
+    if asked.is_deepspeed and on_cpu:
+        _start_deepspeed_on_cpu(timeout_seconds)
+
+
+def _complete_environment(asked: AskedStrategy) -> None:
+    """What torchrun would have set: for MPI's processes, and for a single one whose engine wants a group."""
+    os.environ.setdefault("RANK", str(rank()))
+    os.environ.setdefault("WORLD_SIZE", str(asked.num_processes))
+    os.environ.setdefault("LOCAL_RANK", str(local_rank()))
+    if asked.num_processes == 1:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "0")  # any free one
+
+
+def _start_deepspeed_on_cpu(timeout_seconds: int) -> None:
+    """DeepSpeed over gloo. Its own shared-memory transport would be compiled first, and is left out."""
+    import deepspeed
+
+    getattr(deepspeed.ops, "__compatible_ops__", {})["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(
+        dist_backend="gloo", auto_mpi_discovery=False, verbose=False, timeout=timedelta(seconds=timeout_seconds)
+    )
+
+
+def shared_facts(config: SFTConfig, *, data: str, checkpoint: str | None) -> dict[str, Any]:
+    """What must be the same on every process of a run.
+
+    Args:
+        data: what the prepared data is known by.
+        checkpoint: name of the checkpoint that this process goes on from.
+    """
+    options = {name: value for name, value in config.to_dict().items() if name not in PRIVATE_PATHS}
+    return {**options, "prepared data": data, "checkpoint to go on from": checkpoint}
+
+
+def refuse_other_strategy(asked: AskedStrategy, arguments: TrainingArguments) -> None:
+    """Refuse, before the model is loaded, what accelerate would turn into something else without a word.
+
+    Raises:
+        ConfigError: the processes in force are not those asked for, or FSDP cannot run on this device.
+    """
+    if arguments.world_size != asked.num_processes:
+        raise ConfigError(
+            f"{asked.num_processes} processes were asked for by the launcher and {arguments.world_size} found each "
+            "other: the others would train on their own. Start them with torchrun."
+        )
+    if asked.is_fsdp and str(arguments.distributed_state.distributed_type).endswith(("MULTI_CPU", "NO")):
+        raise ConfigError(
+            f"{asked.name} was asked for by {asked.said_by}, and this machine trains on its CPU, where accelerate "
+            "would run DDP instead without a word. Leave fsdp out, use deepspeed (ZeRO runs on CPUs), or a GPU."
+        )
+    mismatches = getattr(getattr(arguments, "hf_deepspeed_config", None), "mismatches", [])
+    if mismatches:
+        raise ConfigError(
+            "the DeepSpeed file and the other options say different things: "
+            + "; ".join(line.lstrip("- ") for line in mismatches)
+            + ". Write auto in the file, or the same value in both."
+        )
+
+
+@dataclass(frozen=True)
+class StrategyInForce(Strategy):
+    """What runs, read off the objects that do it."""
+
+    wrapper: str
+    """Class around the model."""
+    precision: str
+    device: str
+    backend: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for run.json."""
+        return {
+            "strategy": self.name,
+            "num_processes": self.num_processes,
+            "wrapper": self.wrapper,
+            "precision": self.precision,
+            "device": self.device,
+            "backend": self.backend,
+        }
+
+
+def strategy_in_force(trainer: Any) -> StrategyInForce:
+    """Look at the wrapped model of a trainer that is about to take its first step."""
+    accelerator, wrapped = trainer.accelerator, trainer.model_wrapped
+    size = int(accelerator.num_processes)
+    return StrategyInForce(
+        name=_name_of(wrapped, size),
+        num_processes=size,
+        wrapper=type(wrapped).__name__,
+        precision=_precision_of(wrapped, accelerator.mixed_precision),
+        device=accelerator.device.type,
+        backend=torch.distributed.get_backend() if torch.distributed.is_initialized() else "none",
+    )
+
+
+def _name_of(wrapped: nn.Module, size: int) -> str:
+    if hasattr(wrapped, "zero_optimization_stage"):
+        return f"ZeRO-{wrapped.zero_optimization_stage()}"  # type: ignore[operator]
+    if any(isinstance(parameter, DTensor) for parameter in wrapped.parameters()):
+        return "FSDP2"
+    if type(wrapped).__name__ == "FullyShardedDataParallel":
+        return "FSDP1"
+    return DDP if isinstance(wrapped, DistributedDataParallel) and size > 1 else ALONE
+
+
+def _precision_of(wrapped: nn.Module, mixed: str) -> str:
+    if hasattr(wrapped, "bfloat16_enabled"):
+        half = "bf16" if wrapped.bfloat16_enabled() else "fp16" if wrapped.fp16_enabled() else "no"  # type: ignore[operator]
+        return "float32" if half == "no" else half
+    return "float32" if mixed == "no" else str(mixed)
+
+
+def describe_strategy(running: StrategyInForce) -> str:
+    """One line for people."""
+    if running.name == ALONE:
+        return f"running\n  one process on {running.device}, {running.precision}"
+    plural = "es" if running.num_processes > 1 else ""
+    return (
+        f"running\n  {running.num_processes} process{plural} over {running.backend} on {running.device}, as asked: "
+        f"{running.name}, {SHARES[running.name]}; {running.precision}"
+    )
+
+
+class StrategyCheck(TrainerCallback):  # type: ignore[misc]
+    """Before the first step: what was asked for is what runs, or the run ends."""
+
+    def __init__(self, asked: AskedStrategy, trainer: Any, tell: Callable[[StrategyInForce], None]) -> None:
+        self.asked = asked
+        self.trainer = trainer
+        self.tell = tell
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        running = strategy_in_force(self.trainer)
+        if (running.name, running.num_processes) != (self.asked.name, self.asked.num_processes):
+            raise ConfigError(
+                f"asked for: {self.asked.num_processes} processes with {self.asked.name} (by {self.asked.said_by}); "
+                f"what would run: {running.num_processes} with {running.name} ({running.wrapper} on {running.device}). "
+                "The run would not be the one you asked for. docs/many-machines.md says what starts which."
+            )
+        self.tell(running)
