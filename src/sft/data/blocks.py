@@ -56,7 +56,8 @@ def render_documents(
             report.reject(str(error), error.reason)
         else:
             report.documents += 1
-            yield document
+            is_weighted = document.weights is not None  # the first token counts too: in a block others precede it
+            yield replace(document, weights=np.full(len(document), conversation.weight)) if is_weighted else document
 
 
 def cut_blocks(documents: Iterable[Example], max_length: int) -> Iterator[Block]:

@@ -70,7 +70,8 @@ def list_parts(spec: SourceSpec) -> tuple[list[Part], list[str]]:
         if kind_of(path) is None:
             raise DataError(
                 f"data_path {spec.path!r}: the name does not say how the file is written. Known endings are .json, "
-                ".jsonl, .ndjson, .csv, .tsv and .txt (each also with .gz or .zst behind it) and .parquet; rename the file"
+                ".jsonl, .ndjson, .csv, .tsv and .txt (each also with .gz or .zst behind it) and .parquet; "
+                "rename the file"
             )
         if spec.subset:
             raise DataError(f"data_path {spec.path!r}: a file has no subsets, but {spec.subset!r} is asked for")
