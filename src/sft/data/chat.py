@@ -55,6 +55,12 @@ class Chat:
                 "the chat template has no place for tools",
                 "Choose a chat_template with tools, such as qwen, or leave the tools out",
             )
+        if not template.writes_calls and any(message.tool_calls for message in conversation.messages):
+            raise RowError(
+                conversation.source,
+                "the template does not write tool calls",
+                "Choose a chat_template that does, such as qwen, or leave such rows out",
+            )
         turns = [message.for_template() for message in conversation.messages]
         tools = list(conversation.tools)
         shield = UNSHIELDED

@@ -27,6 +27,7 @@ class ChatTemplate:
         source = "\n".join(given.values()) if isinstance(given, Mapping) else str(given or "")
         self.exists = given is not None
         self.has_markers = GENERATION_TAG.search(source) is not None
+        self.writes_calls = "tool_calls" in source
         self.variables = _variables(source)
         self.thinking_switches = tuple(name for name in THINKING_SWITCHES if name in self.variables)
 

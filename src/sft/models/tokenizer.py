@@ -10,13 +10,15 @@ import jinja2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
-from sft.data.templates import WITHOUT_BOS, read_template, with_bos
+from sft.data.templates import begins_as_the_tokenizer_does, needed_tokens, read_template, with_bos
 from sft.errors import ModelError
 
 PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>", "<PAD>", "<|finetune_right_pad_id|>")
 EOS_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eot_id|>", "<|im_end|>")
 CHATML_TOKENS = frozenset({"<|im_start|>", "<|im_end|>"})
 ANSWER = "\ue000"
+UNDEMANDING = ("default", "alpaca", "instruction", "vicuna", "zephyr")
+"""Templates that need no token but ``eos_token``."""
 
 _ORIGIN = "_sft_template_origin"
 
@@ -150,12 +152,33 @@ def _decide_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _set_template(tokenizer: PreTrainedTokenizerBase, template: str, why: str) -> None:
     text = read_template(template)
-    if template in WITHOUT_BOS and _begins_with_bos(tokenizer):
+    if begins_as_the_tokenizer_does(template) and _begins_with_bos(tokenizer):
         text = with_bos(text)
+    _check_needed_tokens(tokenizer, template)
     tokenizer.chat_template = text
     _check_turn_end(tokenizer, template)
     shown = template if len(template) < 80 and "\n" not in template else "template text"
     setattr(tokenizer, _ORIGIN, f"{shown} ({why})")
+
+
+def _check_needed_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
+    """Refuse a shipped template whose markers this tokenizer would split into ordinary pieces."""
+    missing = [text for text in needed_tokens(template) if not _is_one_token(tokenizer, text)]
+    if missing:
+        raise ModelError(
+            f"chat_template {template!r} needs the tokens {' '.join(missing)}, which this tokenizer does not have: "
+            f"they would be split into ordinary pieces. Add them with added_special_tokens {' '.join(missing)} (new "
+            f"rows of the embeddings, which are then trained), or choose a template that needs no token but "
+            f"{tokenizer.eos_token!r}, such as {', '.join(UNDEMANDING)}."
+        )
+
+
+def _is_one_token(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether a text is encoded as one token of its own, also in the midst of other text."""
+    token = tokenizer.convert_tokens_to_ids(text)
+    if token is None or (token == tokenizer.unk_token_id and text != tokenizer.unk_token):
+        return False
+    return token in tokenizer(f"a{text}b", add_special_tokens=False)["input_ids"]
 
 
 def _check_turn_end(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
@@ -175,8 +198,8 @@ def _check_turn_end(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
         raise ModelError(
             f"chat_template {template!r} ends an answer with {tail.splitlines()[0]!r}, which is no token of this "
             f"tokenizer: it would be split into ordinary pieces, and generation could not stop at it. Choose a "
-            f"template that ends answers with eos_token ({tokenizer.eos_token!r}), such as "
-            f"{', '.join(sorted(WITHOUT_BOS - {'chatml'}))}; or add the token to the tokenizer and the model first."
+            f"template that ends answers with eos_token ({tokenizer.eos_token!r}), such as {', '.join(UNDEMANDING)}; "
+            f"or add the token with added_special_tokens."
         )
 
 

@@ -105,11 +105,38 @@ def test_plain_text_without_a_chat_template(folder: Path) -> None:
 
 def test_a_template_whose_end_token_is_missing_is_refused(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        load_tokenizer(str(folder), chat_template="chatml")
+        load_tokenizer(str(folder), chat_template=read_template("chatml"))
     message = str(caught.value)
-    assert "'chatml' ends an answer with '<|im_end|>', which is no token of this tokenizer" in message
+    assert " ends an answer with '<|im_end|>', which is no token of this tokenizer" in message
     assert "'</s>'" in message
     assert "default" in message
+
+
+def test_a_named_template_whose_markers_are_no_tokens_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "some", special=["</s>", "<|im_end|>"], names={"eos_token": "</s>"})
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(str(path), chat_template="qwen2.5")
+    message = str(caught.value)
+    assert "'qwen2.5' needs the tokens <|im_start|>, which this tokenizer does not have" in message
+    assert "added_special_tokens <|im_start|> " in message
+    assert "default" in message
+
+
+@pytest.mark.parametrize("token", ["<|im_start|>", "a"])
+def test_a_marker_may_be_any_kind_of_token(folder: Path, token: str) -> None:
+    """Added or of the vocabulary; the unknown token is none."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.convert_tokens_to_ids("a") is not None
+    if token == "a":
+        tokenizer.unk_token = "<unk>"
+        tokenizer.add_tokens(["<|im_start|>"])
+    else:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    with pytest.raises(ModelError, match=r"needs the tokens <\|im_end\|>, which"):
+        choose_template(tokenizer, "chatml")
+    tokenizer.add_tokens(["<|im_end|>"])
+    choose_template(tokenizer, "chatml")
+    assert tokenizer.chat_template == read_template("chatml")
 
 
 @pytest.mark.parametrize(
