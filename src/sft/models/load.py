@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import ModelError
+from sft.models.quantization import DTYPES, Quantization, is_quantised, keep_gradients_after_evaluation
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+__all__ = ["DTYPES", "explain_load_failure", "load_model", "resolve_dtype"]
 
 
 def resolve_dtype(dtype: str | None, *, frozen: bool, bf16: bool, fp16: bool) -> torch.dtype | str:
@@ -34,8 +35,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
-    load_in_4bit: bool = False,
-    load_in_8bit: bool = False,
+    quantization: Quantization | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model from a folder or the hub, on the CPU or, quantised, on this process's device.
 
@@ -45,40 +45,16 @@ def load_model(
     kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(name, **kwargs)
-        if load_in_4bit or load_in_8bit:
-            kwargs["quantization_config"] = quantization_config(load_in_4bit, dtype)
+        if quantization is not None:
+            kwargs["quantization_config"] = quantization.to_bitsandbytes(dtype)
         if attn_implementation is not None:
             kwargs["attn_implementation"] = attn_implementation
         model = AutoModelForCausalLM.from_pretrained(name, config=config, dtype=dtype, use_safetensors=True, **kwargs)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(explain_load_failure("model", name, error)) from error
-    if load_in_4bit:
+    if is_quantised(model):
         keep_gradients_after_evaluation(model)
     return model
-
-
-def quantization_config(load_in_4bit: bool, dtype: torch.dtype | str) -> BitsAndBytesConfig:
-    """4-bit NF4 with double quantisation (QLoRA, https://arxiv.org/abs/2305.14314), or 8-bit."""
-    if not load_in_4bit:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    compute = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
-
-
-def keep_gradients_after_evaluation(model: PreTrainedModel) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights on CPUs with avx512_bf16.
-
-    The first forward pass without gradients moves them into a layout whose kernel has no backward, and every later
-    training step silently learns nothing below it (seen with bitsandbytes 0.50).
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
 
 
 def explain_load_failure(what: str, name: str, error: Exception) -> str:

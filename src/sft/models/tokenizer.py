@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from sft.config import SFTConfig
 from sft.data.templates import begins_as_the_tokenizer_does, needed_tokens, read_template, with_bos
 from sft.errors import ModelError
+from sft.models.added_tokens import add_tokens
 
 PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>", "<PAD>", "<|finetune_right_pad_id|>")
 EOS_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eot_id|>", "<|im_end|>")
@@ -31,6 +32,8 @@ def load_tokenizer(
     chat_template: str | None = None,
     use_chat_template: bool = True,
     special_tokens: Mapping[str, str] | None = None,
+    added_tokens: Sequence[str] | None = None,
+    added_special_tokens: Sequence[str] | None = None,
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer and decide its chat template and pad token.
 
@@ -42,12 +45,15 @@ def load_tokenizer(
             ``chatml`` where its tokens are there, else ``default``, which ends answers with ``eos_token``.
         use_chat_template: False asks for the plain ``instruction`` text.
         special_tokens: which tokens play the special parts ("eos_token", ...), where the tokenizer says otherwise.
+        added_tokens: words that become one token each.
+        added_special_tokens: the same for tokens that are left out of shown text.
 
     Raises:
         ModelError: there is no such tokenizer or token, or the template needs tokens that it does not have.
         ConfigError: there is no such template.
     """
     tokenizer = _load(name, revision=revision, trust_remote_code=trust_remote_code)
+    add_tokens(tokenizer, added_tokens, added_special_tokens)
     _cast_special_tokens(tokenizer, special_tokens or {})
     _decide_eos_token(tokenizer, name)
     _decide_pad_token(tokenizer)
@@ -56,7 +62,7 @@ def load_tokenizer(
 
 
 def load_tokenizer_for(config: SFTConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer that a configuration asks for."""
+    """The tokenizer that a configuration asks for, with the tokens that it adds."""
     return load_tokenizer(
         config.tokenizer_name_or_path or config.model_name_or_path,
         revision=config.model_revision,
@@ -64,6 +70,8 @@ def load_tokenizer_for(config: SFTConfig) -> PreTrainedTokenizerBase:
         chat_template=config.chat_template,
         use_chat_template=config.use_chat_template,
         special_tokens=config.special_tokens,
+        added_tokens=config.added_tokens,
+        added_special_tokens=config.added_special_tokens,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from transformers import (
     AutoConfig,
     PreTrainedModel,
@@ -23,8 +24,11 @@ from sft.data.types import Example
 from sft.errors import ConfigError, ModelError
 from sft.generation.in_process import generate
 from sft.models.adapters import add_adapter
+from sft.models.added_tokens import add_embedding_rows, refuse_frozen_rows, trained_rows
 from sft.models.families import model_type_of, refuse_packing
+from sft.models.freezing import train_only
 from sft.models.load import explain_load_failure, load_model, resolve_dtype
+from sft.models.quantization import is_quantised, quantization_of
 from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
 from sft.training.isolation import Isolation, prove_isolation
 from sft.training.plan import Plan
@@ -47,54 +51,62 @@ class Kernels:
 
 
 def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Load the base model, give it rows for added tokens, and put an adapter on it if one is trained."""
+    """Load the base model, give it rows for added tokens, and decide which weights are trained."""
     model = load_model(
         config.model_name_or_path,
         dtype=resolve_dtype(config.dtype, frozen=config.use_lora, bf16=config.bf16, fp16=config.fp16),
         revision=config.model_revision,
         trust_remote_code=config.trust_remote_code,
         attn_implementation=config.attn_implementation,
-        load_in_4bit=config.load_in_4bit,
-        load_in_8bit=config.load_in_8bit,
+        quantization=quantization_of(config),
     )
     add_embedding_rows(model, tokenizer, config)
     model.config.use_cache = False
+    return choose_trained(model, tokenizer, config)
+
+
+def choose_trained(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig
+) -> PreTrainedModel | PeftModel:
+    """Everything, some layers, or an adapter.
+
+    Raises:
+        ModelError: it cannot be trained that way.
+    """
     if not config.use_lora:
+        refuse_quantised_weights(model, config)
+        if config.trainable_layers is not None or config.trainable_modules:
+            train_only(model, layers=config.trainable_layers, modules=config.trainable_modules)
+            refuse_frozen_rows(model, tokenizer, config)
         return model
-    return add_adapter(
+    adapted = add_adapter(
         model,
         r=config.lora_r,
         alpha=config.lora_alpha,
         dropout=config.lora_dropout,
         target_modules=config.target_modules,
+        exclude_modules=config.exclude_modules,
+        layers=config.layers_to_transform,
         modules_to_save=config.modules_to_save,
+        token_rows=trained_rows(model, tokenizer, config),
         bias=config.lora_bias,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
+        start=config.init_lora_weights,
         adapter_name_or_path=config.adapter_name_or_path,
     )
+    if (config.training_arguments.get("gradient_checkpointing_kwargs") or {}).get("use_reentrant"):
+        adapted.enable_input_require_grads()  # without it such checkpointing passes no gradient to a frozen embedding
+    return adapted
 
 
-def add_embedding_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig) -> None:
-    """Give every token of the tokenizer a row in the embeddings; a model may have more rows than that.
-
-    Raises:
-        ModelError: the new rows would stay as they are, because a LoRA adapter does not train them.
-    """
-    embeddings = model.get_input_embeddings()
-    missing = len(tokenizer) - embeddings.num_embeddings
-    if missing <= 0:
-        return
-    if config.use_lora and not config.modules_to_save:
-        names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
-        head = model.get_output_embeddings()
-        layers = [names[id(module)] for module in (embeddings, head) if module is not None]
+def refuse_quantised_weights(model: PreTrainedModel, config: SFTConfig) -> None:
+    """Raise ModelError for a full fine-tuning of a model that was saved in few bits."""
+    if is_quantised(model):
         raise ModelError(
-            f"the tokenizer has {missing} tokens that {config.model_name_or_path} has no embedding for. Under LoRA "
-            f"their rows would stay random. Train these layers whole: --modules_to_save {' '.join(layers)}; "
-            "or use the model's own tokenizer."
+            f"{config.model_name_or_path} is quantised ({model.quantization_method}), and quantised weights cannot be "
+            "trained. Set use_lora to train an adapter over them, or name the unquantised model."
         )
-    model.resize_token_embeddings(len(tokenizer))
 
 
 def refuse_packing_by_family(config: SFTConfig) -> None:

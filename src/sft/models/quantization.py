@@ -1,0 +1,94 @@
+"""A frozen base held in 4 or 8 bits by bitsandbytes, under an adapter (QLoRA, https://arxiv.org/abs/2305.14314)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from sft.config import SFTConfig
+
+RECORD_NAME = "trained_quantization.json"
+"""File in an adapter's folder that tells how the base was held when the adapter was trained."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How the weights of the linear layers are held. Embeddings, norms and the output head never are."""
+
+    bits: int
+    """4 or 8."""
+
+    kind: str = "nf4"
+    """The sixteen values of 4 bits: nf4 or fp4. Without meaning for 8."""
+
+    double: bool = True
+    """Whether the scales of the 4-bit blocks are held in 8 bits themselves."""
+
+    compute_dtype: str | None = None
+    """Precision 4-bit weights are multiplied in. None: that of the weights that are not quantised."""
+
+    def describe(self) -> str:
+        """'NF4, double quantisation' or '8-bit', for people."""
+        if self.bits == 8:
+            return "8-bit"
+        return f"{self.kind.upper()}{', double quantisation' if self.double else ''}"
+
+    def to_bitsandbytes(self, dtype: torch.dtype | str) -> BitsAndBytesConfig:
+        """The config that transformers loads by; ``dtype`` is that of the other weights."""
+        if self.bits == 8:
+            return BitsAndBytesConfig(load_in_8bit=True)
+        others = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=self.kind,
+            bnb_4bit_use_double_quant=self.double,
+            bnb_4bit_compute_dtype=DTYPES[self.compute_dtype] if self.compute_dtype else others,
+        )
+
+
+def quantization_of(config: SFTConfig) -> Quantization | None:
+    """What a configuration asks for; None: weights in full."""
+    if config.load_in_8bit:
+        return Quantization(bits=8)
+    if not config.load_in_4bit:
+        return None
+    return Quantization(
+        bits=4,
+        kind=config.bnb_4bit_quant_type,
+        double=config.bnb_4bit_use_double_quant,
+        compute_dtype=config.bnb_4bit_compute_dtype,
+    )
+
+
+def write_quantization(folder: Path, quantization: Quantization) -> None:
+    """Record beside an adapter which weights it was trained over."""
+    (folder / RECORD_NAME).write_text(json.dumps(asdict(quantization), indent=2) + "\n", encoding="utf-8")
+
+
+def read_quantization(folder: Path) -> Quantization | None:
+    """What ``write_quantization`` recorded; None where the adapter was trained over weights in full, or elsewhere."""
+    path = folder / RECORD_NAME
+    return Quantization(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether transformers loaded a model with weights in few bits."""
+    return getattr(model, "quantization_method", None) is not None
+
+
+def keep_gradients_after_evaluation(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights on CPUs with avx512_bf16.
+
+    The first forward pass without gradients moves them into a layout whose kernel has no backward, and every later
+    training step silently learns nothing below it (seen with bitsandbytes 0.50).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
