@@ -54,10 +54,10 @@ def detect_format(rows: Sequence[Row], columns: Mapping[str, str]) -> Detection:
 
 
 def check_columns_exist(rows: Sequence[Row], columns: Mapping[str, str]) -> None:
-    """Raise a DataError if `columns` names a column that no row has."""
+    """Raise a DataError if `columns` names a column that no row has. One under its usual name may be absent."""
     seen = _seen(rows)
     for key, name in columns.items():
-        if rows and name not in seen:
+        if rows and name not in seen and name != key:
             raise DataError(
                 f"{rows[0].source.path}: columns says that {key} is {name!r}, but no row has that column"
                 f"{nearest(name, seen)}. Columns seen: {', '.join(seen)}"
