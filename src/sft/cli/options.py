@@ -42,11 +42,12 @@ def config_from_words(words: Sequence[str], dialect: str | None = None) -> SFTCo
 
 def read_translation(words: Sequence[str], dialect: str | None = None) -> tuple[Translation | None, Sequence[str]]:
     """What of the words is foreign, translated, and the words that come over it; None where all of them are ours."""
-    parsed = take_apart(words)
+    lists = () if dialect is None else getattr(DIALECTS[dialect], "LISTS", ())
+    parsed = take_apart(words, lists)
     if parsed.file is None:
         if dialect is None:
             return None, words
-        return translate(parse_cli(words)[1], dialect), []
+        return translate(parse_cli(words, lists)[1], dialect), []
     values = read_file(parsed.file)
     dialect = dialect or recognise(values)
     if dialect is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sft.config.training_arguments import installed_fields
 from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
 from sft.errors import ConfigError
 
+LIST = Declared(frozenset({"list"}), item="str")
 FLAG = re.compile(r"--([A-Za-z][\w-]*)(=(.*))?", re.DOTALL)
 
 
@@ -26,19 +27,22 @@ class Words:
     problems: list[str] = field(default_factory=list)
 
 
-def parse_cli(argv: Sequence[str]) -> tuple[Path | None, dict[str, RawValue]]:
+def parse_cli(argv: Sequence[str], lists: Collection[str] = ()) -> tuple[Path | None, dict[str, RawValue]]:
     """The configuration file, if one is named, and the options.
+
+    Args:
+        lists: names, not ours, that take several words.
 
     Raises:
         ConfigError: words that are neither, options given twice, options without their value.
     """
-    words = take_apart(argv)
+    words = take_apart(argv, lists)
     if words.problems:
         raise ConfigError(words.problems)
     return words.file, words.overrides
 
 
-def take_apart(argv: Sequence[str]) -> Words:
+def take_apart(argv: Sequence[str], lists: Collection[str] = ()) -> Words:
     """Like parse_cli, with the problems handed back, to be reported beside those of the values."""
     words = Words()
     rest = list(argv)
@@ -49,7 +53,7 @@ def take_apart(argv: Sequence[str]) -> Words:
             _take_file(word, words)
             continue
         name = flag[1].replace("-", "_")
-        given = [flag[3]] if flag[2] else _values_after(name, rest)
+        given = [flag[3]] if flag[2] else _values_after(name, rest, lists)
         _take_option(name, f"--{flag[1]}", given, words)
     return words
 
@@ -68,9 +72,9 @@ def _take_file(word: str, words: Words) -> None:
         )
 
 
-def _values_after(name: str, rest: list[str]) -> list[str]:
+def _values_after(name: str, rest: list[str], lists: Collection[str]) -> list[str]:
     """Take the words that belong to an option off the front of the rest."""
-    declared = _declared(name)
+    declared = LIST if name in lists else _declared(name)
     taken: list[str] = []
     while rest and not FLAG.fullmatch(rest[0]) and _belongs(rest[0], taken, declared):
         taken.append(rest.pop(0))

@@ -38,7 +38,7 @@ def translate_data(draft: Draft, values: Values, *, evaluates: bool) -> None:
     elif "dataset_name" in values:
         _translate_single(draft, values, evaluates=evaluates)
     _translate_test_size(draft, "test_split_size", values.get("test_split_size"), evaluates=evaluates)
-    settled = {note.key for note in draft.notes}
+    settled = {note.key.partition(".")[0] for note in draft.notes}
     for key in (*SINGLE, *MIXTURES, "dataset_configs", "dataset_splits"):
         if key in values and key not in settled:
             draft.ignore(key, values[key], "the list of data sets takes its place, as in TRL")
