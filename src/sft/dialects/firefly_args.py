@@ -43,8 +43,8 @@ TEMPLATES = (
 """Names in Firefly's component/template.py; mamba is the fork's."""
 
 MENDED_TEMPLATES = {
-    "mamba": "Firefly's text, but an answer ends with the tokenizer's end token; the original wrote </s>, which is "
-    "plain text to Mamba's tokenizer, so that the model never learned to stop",
+    "mamba": "turns end with the tokenizer's end token; the original wrote </s>, which is plain text to Mamba's "
+    "tokenizer, so that the model never learned to stop",
 }
 NOT_USED = {
     "tokenize_num_workers": "data is prepared once, before training, and kept",
