@@ -80,6 +80,11 @@ def asked_strategy(config: SFTConfig, *, on_cpu: bool) -> AskedStrategy:
         )
     if by_option == "deepspeed":
         settings = read_deepspeed(options["deepspeed"], on_cpu=on_cpu)
+        if on_cpu and config.fp16:
+            raise ConfigError(
+                "fp16 = true with deepspeed: DeepSpeed computes in float16 on a GPU only, and this machine has none. "
+                "Give --fp16 False, with --bf16 True where the CPU has bfloat16."
+            )
         return AskedStrategy(f"ZeRO-{settings.stage}", size, "deepspeed", settings)
     if by_option == "fsdp":
         return AskedStrategy(f"FSDP{_fsdp_version(options.get('fsdp_config'))}", size, "fsdp")
