@@ -49,12 +49,17 @@ def announce(text: str = "") -> None:
 
 def quiet_libraries() -> None:
     """Keep other libraries' bars and notices out of our output; their errors still show."""
+    import torch
     from transformers.utils import logging as transformers_logging
 
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns of what it finds out by itself
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\..*")
+    warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.distributed\.\w+` is deprecated")
 
 
 def refuse_lost_processes(environment: Mapping[str, str] = os.environ) -> None:

@@ -84,6 +84,16 @@ def shared_facts(config: SFTConfig, *, data: str, checkpoint: str | None) -> dic
     return {**options, "prepared data": data, "checkpoint to go on from": checkpoint}
 
 
+def may_leave_weights_unused(model: nn.Module) -> bool:
+    """Whether a forward pass over text may leave trained weights out: experts nobody asks, towers for images.
+
+    DDP waits for the gradients of all weights it is not told to search for unused ones.
+    """
+    config = getattr(model, "config", None)
+    towers = any(getattr(config, f"{kind}_config", None) is not None for kind in ("vision", "audio"))
+    return towers or any("expert" in name for name, _ in model.named_parameters())
+
+
 def refuse_other_strategy(asked: AskedStrategy, arguments: TrainingArguments) -> None:
     """Refuse, before the model is loaded, what accelerate would turn into something else without a word.
 

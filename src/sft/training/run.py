@@ -38,10 +38,12 @@ from sft.training.launch import (
     refuse_lost_processes,
     world_size,
 )
+from sft.training.method import describe_method
 from sft.training.parallel import (
     StrategyCheck,
     StrategyInForce,
     describe_strategy,
+    may_leave_weights_unused,
     refuse_other_strategy,
     shared_facts,
     start_processes,
@@ -140,6 +142,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     plan = make_plan(config, data, world_size=world_size())
     if (asked := isolating_option(config)) is not None:
         announce(f"{asked} is on: {prove_packing(model, data, pad_id(tokenizer), asked=asked).why}")
+    if args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = may_leave_weights_unused(model)
     trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
     if config.eval_tasks:
         trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
@@ -230,6 +234,5 @@ def first_step(run: AssembledRun) -> int:
 def describe_model(model: PreTrainedModel, config: SFTConfig) -> str:
     """One line: what is trained of what."""
     trainable, total = count_parameters(model)
-    kind = f"LoRA r={config.lora_r}" if config.use_lora else "full fine-tuning"
     share = f"{trainable:,} of {total:,} weights trained ({trainable / total:.2%})"
-    return f"model\n  {config.model_name_or_path}: {kind}, {share}"
+    return f"model\n  {config.model_name_or_path}: {describe_method(config)}, {share}"
