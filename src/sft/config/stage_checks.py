@@ -36,7 +36,7 @@ WITHOUT_MEANING: Mapping[str, Mapping[str, str]] = {
 }
 """Options that would be ignored in a stage, and why."""
 
-UNTRAINED_VALUES = {"train_on": {"pretrain": "everything"}}
+SAME_ANYWAY = {"train_on": {"pretrain": "everything", "dpo": "last_answer"}}
 """A value that asks for what the stage does anyway."""
 
 
@@ -54,8 +54,24 @@ def options_without_meaning_in_the_stage(candidate: Candidate) -> Iterator[str]:
     for name, why in WITHOUT_MEANING.get(candidate.stage, {}).items():
         if not candidate.is_given(name) or not candidate.differs(name) or not getattr(candidate, name):
             continue
-        if getattr(candidate, name) != UNTRAINED_VALUES.get(name, {}).get(candidate.stage):
+        if getattr(candidate, name) != SAME_ANYWAY.get(name, {}).get(candidate.stage):
             yield f"{candidate.at(name)} in {candidate.at('stage')} would be ignored: {why}. Leave {name} out."
+
+
+def columns_of_another_stage(candidate: Candidate) -> Iterator[str]:
+    is_dpo = candidate.stage == "dpo"
+    for key in ("response",) if is_dpo else ("chosen", "rejected"):
+        if key in candidate.columns:
+            instead = "Name chosen and rejected." if is_dpo else "Set stage: dpo, or leave it out."
+            yield f"{candidate.at('columns')}: {key} is not read in {candidate.at('stage')}. {instead}"
+
+
+def cutting_the_answers_off(candidate: Candidate) -> Iterator[str]:
+    if candidate.stage == "dpo" and candidate.overlong == "cut_end":
+        yield (
+            f"{candidate.at('overlong')} in {candidate.at('stage')}: the two answers stand at the end. Use cut_start "
+            "(the oldest turns of the prompt leave), drop or error."
+        )
 
 
 def smoothing_that_the_loss_ignores(candidate: Candidate) -> Iterator[str]:
@@ -86,6 +102,8 @@ def prompt_without_room_for_an_answer(candidate: Candidate) -> Iterator[str]:
 STAGE_RULES = (
     options_of_another_stage,
     options_without_meaning_in_the_stage,
+    columns_of_another_stage,
+    cutting_the_answers_off,
     smoothing_that_the_loss_ignores,
     smoothing_out_of_range,
     prompt_without_room_for_an_answer,

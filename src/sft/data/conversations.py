@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from sft.data.formats import FORMATS, HEAD_ROWS, FormatOptions, check_columns_exist, detect_format
+from sft.data.formats import (
+    FORMATS,
+    HEAD_ROWS,
+    PAIR_FORMATS,
+    FormatOptions,
+    check_columns_exist,
+    detect_format,
+    detect_pairs,
+)
 from sft.data.sources import Part, SourceSpec, list_parts, read_part
 from sft.data.types import BadRow, Conversation, Row
 from sft.errors import DataError, RowError
@@ -85,6 +93,7 @@ def read_conversations(
     role_names: Mapping[str, str] | None = None,
     system_prompt: str | None = None,
     input_separator: str = "\n\n",
+    pairs: bool = False,
     max_bad_rows: int = 0,
     seed: int = 0,
 ) -> ConversationSet:
@@ -94,6 +103,7 @@ def read_conversations(
         role_names: what roles in the data mean, over the usual names.
         system_prompt: system message for conversations that have none.
         input_separator: what stands between instruction and input.
+        pairs: rows hold a better and a worse answer.
         max_bad_rows: most rows, over all sources, that may be unusable.
         seed: decides which conversations a fractional weight takes.
 
@@ -104,6 +114,7 @@ def read_conversations(
     for number, spec in enumerate(specs):
         options = FormatOptions(
             columns=spec.columns,
+            pairs=pairs,
             only_columns=spec.only_columns,
             role_names={**(role_names or {}), **spec.role_names},
             role_key=spec.role_key,
@@ -155,12 +166,12 @@ def _read_part(
         format_type = spec.format_type
         formats[part.shown] = f"{format_type}: as format_type says"
     elif good:
-        detection = detect_format(good, spec.columns)
+        detection = (detect_pairs if options.pairs else detect_format)(good, spec.columns)
         format_type = detection.format_type
         formats[part.shown] = str(detection)
     else:
         format_type = "messages"  # there is no row to convert
-    convert = FORMATS[format_type]
+    convert = (PAIR_FORMATS if options.pairs else FORMATS)[format_type]
     for number, row in enumerate(chain(head, rows), 1):
         if isinstance(row, BadRow):
             yield row

@@ -26,6 +26,7 @@ from sft.data.blocks import render_blocks
 from sft.data.cache import CacheEntry, cached, hash_code, hash_text
 from sft.data.conversations import ConversationSet, MoreRows, read_conversations, refuse_bad_rows
 from sft.data.lengths import fit_length
+from sft.data.pairs import render_pairs
 from sft.data.render import Renderer
 from sft.data.report import DataReport, explain_nothing_trained
 from sft.data.sources import SourceSpec, fingerprint_source, parse_sources
@@ -185,6 +186,7 @@ MakeExamples = Callable[[Iterable[Conversation], Renderer, SFTConfig, DataReport
 EXAMPLES_OF_STAGE: Mapping[str, MakeExamples] = {
     "sft": render_examples,
     "pretrain": render_blocks,
+    "dpo": render_pairs,
 }
 """How conversations become what the store keeps. Rows that cannot be used are entered into the report."""
 
@@ -256,6 +258,7 @@ def _read(config: SFTConfig, data_path: str | list[Any] | None) -> ConversationS
         role_names=config.role_names,
         system_prompt=config.system_prompt,
         input_separator=input_separator(config),
+        pairs=config.stage == "dpo",
         max_bad_rows=config.max_bad_rows,
         seed=config.seed,
     )

@@ -51,6 +51,9 @@ class DataReport:
     blocks: int = 0
     """Stage pretrain: rows of max_length tokens that they became."""
 
+    pairs: int = 0
+    """Stage dpo: prompts with two answers, each an example."""
+
     examples: int = 0
     tokens: int = 0
     trained_tokens: int = 0

@@ -110,6 +110,9 @@ class Conversation:
     prompt: str | None = None
     """With ``text``: the untrained head of it (prompt/completion rows that name no roles)."""
 
+    rejected: Conversation | None = None
+    """In a preference row: the same conversation, but for the last answer, which is worse."""
+
     weight: float = 1.0
     """How many tokens each trained token of the row counts as; multiplies the weights of its turns."""
 

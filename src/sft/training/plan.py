@@ -10,6 +10,7 @@ from typing import Any
 from sft.config import SFTConfig
 from sft.data.blocks import group_blocks
 from sft.data.packing import pack_examples, packing_efficiency
+from sft.data.pairs import group_pairs
 from sft.data.prepare import PreparedData
 from sft.data.report import DataReport, count_reasons, histogram
 from sft.data.types import Pack
@@ -23,7 +24,7 @@ class Plan:
     stage: str
     """What is learned: sft, pretrain or dpo."""
     train_packs: list[Pack] | None
-    """None: one example a row."""
+    """Which examples share a row, or make a pair of answers. None: one example a row."""
     eval_packs: list[Pack] | None
     efficiency: float
     """Share of the packed rows' slots that hold a token; 1 without packing, where batches are padded as they come."""
@@ -66,12 +67,13 @@ def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int) -> Plan
     batches = math.ceil(rows / (config.per_device_train_batch_size * world_size))
     steps_per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
     steps = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
+    is_packed = config.packing or config.isolate_documents
     return Plan(
         data=data,
         stage=config.stage,
         train_packs=train_packs,
         eval_packs=eval_packs,
-        efficiency=1.0 if train_packs is None else packing_efficiency(lengths, train_packs, config.max_length),
+        efficiency=packing_efficiency(lengths, train_packs, config.max_length) if is_packed and train_packs else 1.0,
         rows_per_step=config.per_device_train_batch_size * config.gradient_accumulation_steps * world_size,
         steps_per_epoch=steps_per_epoch,
         steps=steps,
@@ -81,6 +83,8 @@ def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int) -> Plan
 
 def group_rows(config: SFTConfig, lengths: Sequence[int]) -> list[Pack] | None:
     """Which examples, of so many tokens each, share a row; None: each has its own."""
+    if config.stage == "dpo":
+        return group_pairs(len(lengths))
     if config.isolate_documents:
         return group_blocks(lengths, config.max_length)
     return pack_examples(lengths, config.max_length) if config.packing else None
@@ -104,7 +108,7 @@ def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
 def describe_plan(plan: Plan) -> str:
     """The plan for people: a few aligned lines, every number with what it counts."""
     report = plan.data.train.report
-    lines = [("data", f"{report.rows:,} rows -> {describe_examples(plan)}")]
+    lines = [("data", f"{report.rows:,} rows -> {describe_examples(report, plan.stage)}")]
     lines += [("format", f"{path}: {how}") for path, how in report.formats.items()]
     lines += [("note", note) for note in report.notes]
     for name, reasons in (("rejected", report.rejected), ("dropped", report.dropped)):
@@ -124,20 +128,21 @@ def describe_plan(plan: Plan) -> str:
     lines.append(("tokens", f"{report.tokens:,}, of which {report.trained_tokens:,} trained ({share:.0%})"))
     spread = histogram(plan.data.train.examples.lengths.tolist())
     lines.append(("lengths", ", ".join(f"{name} {length}" for name, length in spread.items())))
-    if plan.train_packs is not None:
+    if plan.train_packs is not None and plan.stage != "dpo":
         lines.append(("packing", f"{len(plan.train_packs):,} rows, {plan.efficiency:.1%} of their slots filled"))
     if plan.data.eval is not None:
         held = plan.data.eval.report
-        lines.append(("evaluation", f"{held.examples:,} examples, {held.trained_tokens:,} trained tokens"))
+        lines.append(("evaluation", f"{describe_examples(held, plan.stage)}, {held.trained_tokens:,} trained tokens"))
     lines.append(("steps", f"{plan.steps:,} of {plan.rows_per_step} rows each ({plan.steps_per_epoch:,} per epoch)"))
     lines.append(("prepared", f"{'from the cache' if plan.data.cache.hit else 'now'}: {plan.data.cache.why}"))
     return "\n".join(f"  {name:<11}{text}" for name, text in lines)
 
 
-def describe_examples(plan: Plan) -> str:
-    """What the rows of the data became: examples, or documents and the blocks they were cut into."""
-    report = plan.data.train.report
-    if plan.stage != "pretrain":
+def describe_examples(report: DataReport, stage: str) -> str:
+    """What the rows of the data became: examples; documents and the blocks they were cut into; pairs of answers."""
+    if stage == "dpo":
+        return f"{report.pairs:,} pairs of answers"
+    if stage == "sft":
         return f"{report.examples:,} examples"
     text = f"{report.documents:,} documents -> {report.blocks:,} blocks"
     if report.examples == report.blocks:
@@ -150,6 +155,7 @@ def _counts(report: DataReport) -> dict[str, Any]:
         "rows": report.rows,
         "conversations": report.conversations,
         **({"documents": report.documents, "blocks": report.blocks} if report.blocks else {}),
+        **({"pairs": report.pairs} if report.pairs else {}),
         "examples": report.examples,
         "rejected": dict(report.rejected),
         "overlapping": dict(report.overlapping),

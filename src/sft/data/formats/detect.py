@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sft.data.formats.custom import question_columns
@@ -27,6 +27,9 @@ class Detection(NamedTuple):
         return f"{self.format_type}: {self.reason}"
 
 
+Fit = Callable[[Row, Mapping[str, str]], Detection | None]
+
+
 def detect_format(rows: Sequence[Row], columns: Mapping[str, str]) -> Detection:
     """Return the format that rows are written in.
 
@@ -35,11 +38,23 @@ def detect_format(rows: Sequence[Row], columns: Mapping[str, str]) -> Detection:
     Raises:
         DataError: no row fits a format, two rows fit different ones, or the data holds preferences and not answers.
     """
+    for row in rows:
+        _refuse_preferences(row, columns)
+    return agree(rows, columns, _fit, nothing=_nothing_fits)
+
+
+def agree(
+    rows: Sequence[Row], columns: Mapping[str, str], fit: Fit, *, nothing: Callable[[Sequence[Row]], str]
+) -> Detection:
+    """Return the one format that ``fit`` finds; ``nothing`` says what to tell where it finds none.
+
+    Raises:
+        DataError: no row fits a format, or two rows fit different ones.
+    """
     check_columns_exist(rows, columns)
     first: dict[str, tuple[Row, Detection]] = {}
     for row in rows:
-        _refuse_preferences(row, columns)
-        found = _fit(row, columns)
+        found = fit(row, columns)
         if found is not None and found.format_type not in first:
             first[found.format_type] = (row, found)
     if len(first) > 1:
@@ -49,7 +64,7 @@ def detect_format(rows: Sequence[Row], columns: Mapping[str, str]) -> Detection:
             f"files, or set format_type, which makes rows of another format bad rows"
         )
     if not first:
-        raise DataError(_nothing_fits(rows))
+        raise DataError(nothing(rows))
     return next(iter(first.values()))[1]
 
 
@@ -110,10 +125,10 @@ def _refuse_preferences(row: Row, columns: Mapping[str, str]) -> None:
     if "chosen" in row.values and "rejected" in row.values:
         chosen = row.values["chosen"]
         key = "messages" if isinstance(chosen, list) else "response" if isinstance(chosen, str) else None
-        hint = f", or train on the chosen ones with columns: {{{key}: chosen}}" if key else ""
+        hint = f", train on the chosen ones with columns: {{{key}: chosen}}" if key else ""
         raise DataError(
             f"{row.source}: the rows have chosen and rejected, so they are preference pairs for DPO, and half of their "
-            f"answers are not wanted. Use data with one answer a row{hint}"
+            f"answers are not wanted. Set stage: dpo{hint}, or use data with one answer a row"
         )
     if isinstance(row.values.get("label"), bool) and any(name in row.values for name in (*CHAT_COLUMNS, "completion")):
         raise DataError(
@@ -132,13 +147,17 @@ _KNOWN: Mapping[str, str] = {
 }
 
 
-def _nothing_fits(rows: Sequence[Row]) -> str:
+def describe_columns(rows: Sequence[Row]) -> str:
+    """The columns that rows have, the first dozen of them."""
     seen = _seen(rows)
     listed = ", ".join(map(repr, seen[:_COLUMNS_SHOWN])) or "none"
-    more = f" and {len(seen) - _COLUMNS_SHOWN} more" if len(seen) > _COLUMNS_SHOWN else ""
+    return listed + (f" and {len(seen) - _COLUMNS_SHOWN} more" if len(seen) > _COLUMNS_SHOWN else "")
+
+
+def _nothing_fits(rows: Sequence[Row]) -> str:
     known = "; ".join(f"{name} ({columns})" for name, columns in _KNOWN.items())
     return (
-        f"{rows[0].source}: the rows are written in no format that sft knows. Columns seen: {listed}{more}. "
+        f"{rows[0].source}: the rows are written in no format that sft knows. Columns seen: {describe_columns(rows)}. "
         f"Known: {known}. Name your columns with columns: {{prompt: YOUR_QUESTION_COLUMN, response: "
         "YOUR_ANSWER_COLUMN}, {messages: YOUR_CHAT_COLUMN} or {text: YOUR_TEXT_COLUMN}"
     )

@@ -51,6 +51,9 @@ class FormatOptions:
     system_prompt: str | None = None
     """System message for conversations that have none."""
 
+    pairs: bool = False
+    """Rows hold a better and a worse answer (stage dpo)."""
+
     only_columns: bool = False
     """Whether optional columns that ``columns`` does not name are left unread."""
 

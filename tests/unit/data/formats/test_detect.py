@@ -82,7 +82,7 @@ def test_when_nothing_fits_the_columns_seen_and_a_way_on_are_told():
     [
         (
             {"conversations": SHARED, "chosen": SHARED[1], "rejected": SHARED[1]},
-            ["DPO", "Use data with one answer a row"],
+            ["DPO", "use data with one answer a row"],
         ),
         ({"prompt": "a", "chosen": TURNS, "rejected": TURNS}, ["DPO", "columns: {messages: chosen}"]),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, ["DPO", "columns: {response: chosen}"]),
