@@ -15,6 +15,8 @@ from sft.data.templates import with_default_kwargs
 from sft.export.card import TrainingFacts, render_card, write_card
 from sft.export.folders import written_whole
 from sft.export.generation_config import generation_config_for
+from sft.models.quantization import Quantization, write_quantization
+from sft.models.residual import as_plain_lora
 
 
 def save_final(
@@ -28,6 +30,7 @@ def save_final(
     state_dict: Mapping[str, Tensor] | None = None,
     keep_others: bool = False,
     save_embeddings: bool = False,
+    quantization: Quantization | None = None,
     max_shard_size: str = "5GB",
 ) -> Path:
     """Save a trained model, or the adapter of a PeftModel, so that any loader uses it as it was trained.
@@ -47,6 +50,7 @@ def save_final(
         state_dict: gathered weights, where the model's own are sharded.
         keep_others: ``folder`` holds other things too (it is the run folder itself), which stay.
         save_embeddings: write the embedding rows into an adapter, needed when tokens were added to the base model.
+        quantization: how the base under an adapter was held while it was trained; recorded beside it.
         max_shard_size: most bytes in one weight file, as transformers writes it.
 
     Returns:
@@ -58,6 +62,8 @@ def save_final(
     with written_whole(folder, keep_others=keep_others) as partial:
         if is_adapter:
             _save_adapter(model, partial, state_dict, save_embeddings=save_embeddings)
+            if quantization is not None:
+                write_quantization(partial, quantization)
         else:
             _save_model(model, partial, state_dict, generation_config, max_shard_size)
         generation_config.save_pretrained(partial)
@@ -93,13 +99,16 @@ def _save_model(
 def _save_adapter(
     model: PeftModel, folder: Path, state_dict: Mapping[str, Tensor] | None, *, save_embeddings: bool
 ) -> None:
-    """The base model is named by its absolute path where it is a folder, so that the adapter finds it from anywhere."""
+    """The base model is named by its absolute path where it is a folder, so that the adapter finds it from anywhere.
+
+    An adapter that began as a part of the weights is written as one that fits the original weights.
+    """
     for config in model.peft_config.values():
         name = config.base_model_name_or_path
         if name and Path(name).expanduser().is_dir():
             config.base_model_name_or_path = str(Path(name).expanduser().resolve())
-    with quiet_peft():
-        model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=save_embeddings)
+    with quiet_peft(), as_plain_lora(model, state_dict) as weights:
+        model.save_pretrained(folder, state_dict=weights, save_embedding_layers=save_embeddings)
 
 
 @contextmanager

@@ -30,7 +30,9 @@ from sft.models.freezing import train_only
 from sft.models.load import explain_load_failure, load_model, resolve_dtype
 from sft.models.quantization import is_quantised, quantization_of
 from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
+from sft.training.dead_adapters import DeadAdapters
 from sft.training.isolation import Isolation, prove_isolation
+from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.plan import Plan
 from sft.training.trainer import WalkTrainer
 
@@ -163,11 +165,14 @@ def build_trainer(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> WalkTrainer:
     """The trainer over the plan's rows."""
+    refuse_foreign_optimizer(args, config.loraplus_lr_ratio)
     data = plan.data
     eval_rows = None if data.eval is None else TrainingRows(data.eval.examples, plan.eval_packs)
     weighted = data.train.examples.weighted or (data.eval is not None and data.eval.examples.weighted)
     folder = Path(config.output_dir)
     ours: list[TrainerCallback] = [MetricsFile(folder), Progress()]
+    if config.use_lora:
+        ours.append(DeadAdapters(config.target_modules))
     if config.gen_questions_file is not None:
         ours.append(
             AnsweredQuestions(
@@ -186,6 +191,7 @@ def build_trainer(
         collator=Collator(pad_id(tokenizer), packed=plan.train_packs is not None, weighted=weighted),
         callbacks=[*ours, *callbacks],
     )
+    trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place
     return trainer
 

@@ -15,6 +15,7 @@ from torch import nn
 from sft.config import SFTConfig
 from sft.data.cache import hash_text
 from sft.models.adapters import count_parameters
+from sft.training.method import describe_method
 from sft.training.plan import Plan
 
 RECORD = "run.json"
@@ -33,6 +34,7 @@ def describe_run(config: SFTConfig, plan: Plan, model: nn.Module, *, kernels: di
         "notes": list(config.notes),
         "plan": plan.to_dict(),
         "fingerprints": {**meta["parts"], "model config": hash_text(model.config.to_json_string())},  # type: ignore[operator, union-attr]
+        "method": describe_method(config),
         "parameters": {"trainable": trainable, "total": total},
         "versions": {"python": platform.python_version(), **installed_versions()},
         "device": describe_device(),

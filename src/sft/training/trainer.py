@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -27,10 +27,11 @@ from transformers import (
 from sft.data.collate import Collator, TrainingRows
 from sft.data.types import Batch
 from sft.training.loss import summed_loss
+from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import EpochCallback, RowOrder
 
 
-class WalkTrainer(Trainer):  # type: ignore[misc]
+class WalkTrainer(LoraPlusTrainer):
     """Trains on ``TrainingRows``; the loss of a step is a sum over its trained tokens divided by their number."""
 
     def __init__(
@@ -147,7 +148,9 @@ class WalkTrainer(Trainer):  # type: ignore[misc]
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        model.save_pretrained(folder, state_dict=state_dict)
+        # rows of added tokens are in the adapter; PEFT would write all of the embedding beside them
+        only_adapter = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
+        model.save_pretrained(folder, state_dict=state_dict, **only_adapter)
         self.processing_class.save_pretrained(folder)
 
 
