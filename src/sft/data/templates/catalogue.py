@@ -47,6 +47,10 @@ def _chatml(about: str, default_system: str | None = None, bos: str = "own") -> 
     return Shipped("chatml", about, IM, bos, {} if default_system is None else {"default_system": default_system})
 
 
+def _firefly_chatml(about: str, default_system: str) -> Shipped:
+    return Shipped("chatml", about, IM, variables={"default_system": default_system, "trims": True})
+
+
 SHIPPED: Mapping[str, Shipped] = {
     # texts of no one family
     "alpaca": Shipped("alpaca", "Stanford Alpaca's, as LLaMA-Factory continues it over several turns", bos="habit"),
@@ -114,14 +118,14 @@ SHIPPED: Mapping[str, Shipped] = {
     "firefly_default": Shipped("firefly_default", "the prompt ends with a space, and so does an answer"),
     "firefly_gemma": Shipped("firefly_gemma", "answers end with eos_token, not with <end_of_turn>", GEMMA),
     "firefly_internlm": Shipped("firefly_internlm", "answers end with eos_token, own system message"),
-    "firefly_internlm2": _chatml("without bos_token, with a system message", INTERNLM2_SYSTEM),
+    "firefly_internlm2": _firefly_chatml("without bos_token, with a system message", INTERNLM2_SYSTEM),
     "firefly_llama2": Shipped("firefly_llama2", "system message before [INST], no bos_token, no spaces"),
     "firefly_llama3": Shipped("firefly_llama3", "bos_token only before a system message", LLAMA3),
-    "firefly_minicpm3": _chatml("with a system message", "You are a helpful assistant."),
+    "firefly_minicpm3": _firefly_chatml("with a system message", "You are a helpful assistant."),
     "firefly_mistral": Shipped("firefly_mistral", "no spaces around [INST] and [/INST]"),
     "firefly_mixtral": Shipped("firefly_mistral", "the same as firefly_mistral"),
     "firefly_phi3": Shipped("firefly_phi3", "no line end after <|assistant|>", PHI3),
-    "firefly_qwen": _chatml("Qwen1.5's system message", "You are a helpful assistant."),
+    "firefly_qwen": _firefly_chatml("Qwen1.5's system message", "You are a helpful assistant."),
     "firefly_vicuna": Shipped("firefly_vicuna", "a line end after the system message, no space before answers"),
     "firefly_zephyr": Shipped("firefly_zephyr", "no line end after the system message"),
     # LLaMA-Factory's own text
