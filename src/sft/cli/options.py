@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+import yaml
+
 from sft.config import SFTConfig, load_config, parse_cli, read_file
 from sft.config.argv import take_apart
 from sft.config.renamed import apply_renames
+from sft.config.values import RawValue
 from sft.dialects import DIALECTS, Note, Translation, recognise, translate
 from sft.errors import ConfigError
 
@@ -52,7 +55,20 @@ def read_translation(words: Sequence[str], dialect: str | None = None) -> tuple[
     dialect = dialect or recognise(values)
     if dialect is None:
         return None, words
+    if getattr(DIALECTS[dialect], "TAKES_PAIRS", False):
+        values |= dict(_pair(words[place]) for place in parsed.pairs)
+        words = [word for place, word in enumerate(words) if place not in parsed.pairs]
     return translate(values, dialect, apply_renames(parsed.overrides).values), words
+
+
+def _pair(word: str) -> tuple[str, RawValue]:
+    """``lora_rank=16``: a key of the file, its value written as YAML writes it."""
+    name, _, text = word.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    return name, RawValue(value, word)
 
 
 def load_translated(translation: Translation, words: Sequence[str]) -> SFTConfig:

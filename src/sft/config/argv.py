@@ -25,6 +25,8 @@ class Words:
     file: Path | None = None
     overrides: dict[str, RawValue] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    pairs: list[int] = field(default_factory=list)
+    """Places of words such as key=value, which are a problem unless the file's dialect takes them."""
 
 
 def parse_cli(argv: Sequence[str], lists: Collection[str] = ()) -> tuple[Path | None, dict[str, RawValue]]:
@@ -50,6 +52,8 @@ def take_apart(argv: Sequence[str], lists: Collection[str] = ()) -> Words:
         word = rest.pop(0)
         flag = FLAG.fullmatch(word)
         if flag is None:
+            if "=" in word and not word.startswith("-"):
+                words.pairs.append(len(argv) - len(rest) - 1)
             _take_file(word, words)
             continue
         name = flag[1].replace("-", "_")
