@@ -28,7 +28,7 @@ def changes_weights(initialisation: object) -> bool:
 def remember_start(model: PeftModel) -> None:
     """Keep the matrices an adapter starts from, where they were taken out of the weights. Call it before training."""
     if any(changes_weights(config.init_lora_weights) for config in model.peft_config.values()):
-        start = {name: value.detach().cpu().clone() for name, value in model.named_parameters() if joined_at(name)}
+        start = {name: value.detach().cpu().clone() for name, value in model.named_parameters() if is_matrix(name)}
         setattr(model, _START, start)
 
 
@@ -61,6 +61,11 @@ def join(name: str, trained: Tensor, first: Tensor) -> Tensor:
     assert dimension is not None, "only matrices of an adapter are remembered"
     first = first.to(trained)
     return torch.cat([trained, -first if dimension == 1 else first], dim=dimension).contiguous()
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a weight is an A or a B matrix."""
+    return joined_at(name) is not None
 
 
 def joined_at(name: str) -> int | None:
