@@ -25,11 +25,11 @@ from sft.generation.probe import make_probe
 from sft.tasks import Task
 from sft.tasks.combined import CombinedWeights
 from sft.tasks.task import Results
+from sft.training.base import RunTrainer
 from sft.training.evaluation_callback import EvaluationPlan, GenerationEvaluation
 from sft.training.launch import announce
 from sft.training.save import ModelSaver
 from sft.training.task_data import open_eval_tasks
-from sft.training.trainer import WalkTrainer
 
 STEP_FOLDER = "eval_step_{step}"
 ADAPTER_FOLDER = "adapter_step_{step}"
@@ -68,7 +68,7 @@ def build_evaluation(saver: ModelSaver) -> GenerationEvaluation:
     )
 
 
-def is_sharded(trainer: WalkTrainer) -> bool:
+def is_sharded(trainer: RunTrainer) -> bool:
     """Whether no process holds all weights."""
     return bool(trainer.is_fsdp_enabled) or is_deepspeed_zero3_enabled()
 

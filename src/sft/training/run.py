@@ -18,7 +18,9 @@ from sft.config import SFTConfig, require_data
 from sft.data.prepare import prepare
 from sft.models.adapters import count_parameters
 from sft.models.tokenizer import load_tokenizer_for
+from sft.training.also_write import require_what_is_written, write_arguments, write_at_the_end
 from sft.training.arguments import training_arguments
+from sft.training.base import RunTrainer
 from sft.training.build import (
     Kernels,
     build_model,
@@ -55,7 +57,6 @@ from sft.training.record import describe_run, read_record, write_record
 from sft.training.save import ModelSaver, SavedModel, save_run
 from sft.training.strategy import AskedStrategy, asked_strategy
 from sft.training.task_data import task_rows
-from sft.training.trainer import WalkTrainer
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class AssembledRun:
     plan: Plan
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
-    trainer: WalkTrainer
+    trainer: RunTrainer
     checkpoint: Path | None
     """Where it goes on from."""
 
@@ -117,6 +118,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
     require_data(config)
+    require_what_is_written(config)
     strategy = ask_strategy(config)
     refuse_packing_by_family(config)
     folder = Path(config.output_dir)
@@ -153,6 +155,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         refuse_changed_run(read_record(checkpoint.parent), record, checkpoint)
     if is_main_process():
         write_record(folder, record)
+        if "arguments" in config.also_write:
+            write_arguments(config)
     announce(f"plan\n{describe_plan(plan)}")
     announce(describe_model(model, config))
     return AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
@@ -185,7 +189,7 @@ def train(run: AssembledRun) -> RunResult:
     """Train an assembled run to its end, save what came of it and complete its record."""
     started = time.perf_counter()
     trainer, folder = run.trainer, Path(run.config.output_dir)
-    train_loss = None
+    train_loss = metrics = None
     if run.checkpoint is not None and first_step(run) >= run.plan.steps:
         announce(f"nothing left to train: {run.checkpoint} is the last of {run.plan.steps} steps")
         trainer.restore(run.checkpoint)
@@ -193,7 +197,7 @@ def train(run: AssembledRun) -> RunResult:
         if run.checkpoint is not None:
             announce(f"resuming from {run.checkpoint}")
         path = None if run.checkpoint is None else str(run.checkpoint)
-        train_loss = trainer.train(resume_from_checkpoint=path).training_loss
+        _, train_loss, metrics = trainer.train(resume_from_checkpoint=path)
     before, after = evaluation_losses(trainer)
     steps = trainer.state.global_step
     figures = {"steps": steps, "evaluation loss before": before, "evaluation loss": after}
@@ -211,10 +215,11 @@ def train(run: AssembledRun) -> RunResult:
     if is_main_process():
         record = read_record(folder) or {}
         write_record(folder, {**record, "result": result.to_dict()})
+        write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after)
     return result
 
 
-def evaluation_losses(trainer: WalkTrainer) -> tuple[float | None, float | None]:
+def evaluation_losses(trainer: RunTrainer) -> tuple[float | None, float | None]:
     """Evaluation loss at step 0 and of the model as it is now, evaluating once more if the last one is older."""
     if trainer.eval_dataset is None or trainer.args.eval_strategy == "no":
         return None, None

@@ -1,0 +1,99 @@
+"""What our trainers share over transformers' own: order of rows, rates of tokens, checkpoints without pickles."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import TrainerState, TrainingArguments
+
+from sft.data.collate import TrainingRows
+from sft.training.optimizer import LoraPlusTrainer
+from sft.training.order import RowOrder
+
+
+class RunTrainer(LoraPlusTrainer):
+    """A Trainer that a run can be assembled around; what is learned, and from what, is its subclasses' own."""
+
+    order: RowOrder
+    throughput: Throughput
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take the weights and the history of a checkpoint, without training on."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
+        return self.order
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add tokens per second and tokens so far to what every tracker gets with the training loss."""
+        if "loss" in logs:
+            logs.update(self.throughput.since_last(self.accelerator.num_processes))
+        super().log(logs, start_time)
+
+    def _sum_over_processes(self, value: float) -> float:
+        if self.args.world_size == 1:
+            return value
+        here = torch.tensor(value, dtype=torch.float64, device=self.args.device)
+        return float(self.accelerator.reduce(here, reduction="sum"))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Weights as safetensors, and the tokenizer. No pickled arguments: they can hold tokens and run code."""
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        # rows of added tokens are in the adapter; PEFT would write all of the embedding beside them
+        only_adapter = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
+        model.save_pretrained(folder, state_dict=state_dict, **only_adapter)
+        self.processing_class.save_pretrained(folder)
+
+
+class Throughput:
+    """Counts tokens between two logged steps. Waiting inside a step is part of its time, as a user feels it."""
+
+    def __init__(self) -> None:
+        self._tokens = 0
+        self._trained = 0.0
+        self._since = time.perf_counter()
+
+    def add(self, tokens: int, trained: float) -> None:
+        """Count a step: tokens of this process (padding not counted), trained tokens of all processes."""
+        self._tokens += tokens
+        self._trained += trained
+
+    def since_last(self, num_processes: int) -> dict[str, float]:
+        """Rates since the last call. Tokens of other processes are taken to be as many as this one's."""
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        rates = {
+            "tokens_per_second": round(self._tokens * num_processes / seconds, 1),
+            "trained_tokens_per_second": round(self._trained / seconds, 1),
+        }
+        self._tokens, self._trained, self._since = 0, 0.0, now
+        return rates
+
+
+def train_order(args: TrainingArguments, rows: TrainingRows, *, filled: bool = True) -> RowOrder:
+    """Shuffled by ``data_seed`` (or ``seed``) and epoch, the longest row first.
+
+    ``filled``: empty rows fill the last step of an epoch up, where several processes would get unequal numbers.
+    """
+    return RowOrder(
+        len(rows),
+        seed=args.seed if args.data_seed is None else args.data_seed,
+        shuffle=True,
+        multiple=rows_per_forward(args, training=True) if filled else 1,
+        first=int(rows.lengths.argmax()),
+    )
+
+
+def rows_per_forward(args: TrainingArguments, *, training: bool) -> int:
+    """Rows that all processes together take in one forward pass; 1 in a single process, where rows need not divide."""
+    batch_size: int = args.train_batch_size if training else args.eval_batch_size
+    return batch_size * args.world_size if args.world_size > 1 else 1
