@@ -16,6 +16,8 @@ from sft.data.templates import template_names
 from sft.dialects.translation import Draft, Translation
 
 NAME = "firefly_args"
+TAKES_PAIRS = True
+"""Words such as ``lora_rank=16`` after the file replace its keys."""
 
 NAMES = {
     "train_file": "data_path",
@@ -26,6 +28,9 @@ NAMES = {
     "beta": "dpo_beta",
     "lora_rank": "lora_r",
 }
+OWN_KEYS = (*NAMES, "train_mode", "tokenize_num_workers", "use_unsloth")
+"""Keys that are no training arguments of transformers, nor options of ours."""
+
 REQUIRED = {
     "model_name_or_path": "a folder, or a name on the hub such as NousResearch/Llama-2-7b-chat-hf",
     "train_file": "a .jsonl file; for task_type pretrain a folder of them",
@@ -165,7 +170,7 @@ def _translate_argument(draft: Draft, key: str, raw: RawValue) -> None:
     elif key == "eval_file":
         draft.give(key, raw, "eval_data_path", "its loss is measured; the original never looked at it")
     elif key == "use_unsloth":
-        draft.ignore(key, raw, "it changes the speed, not the result; transformers' own implementation is used")
+        draft.ignore(key, raw, "its kernels train the same, faster; those of transformers are used")
     elif key == "max_prompt_length":
         draft.give(key, raw, key, "longer prompts lose their oldest exchanges; the original cut through words")
     else:

@@ -273,6 +273,11 @@ def test_keys_that_change_nothing_are_explained(key: str, value: Any, read: Any)
     assert note.reason
 
 
+def test_words_in_firefly_s_names_take_the_place_of_the_file_s(configured: Any) -> None:
+    config = configured(QLORA, "train_mode=lora", "lora_rank=4", "--seed", "7")
+    assert (config.load_in_4bit, config.use_lora, config.lora_r, config.seed) == (False, True, 4, 7)
+
+
 def test_neither_half_precision_is_allowed_and_both_are_not(configured: Any) -> None:
     assert (configured(QLORA).fp16, configured(QLORA).bf16) == (False, False)
     with pytest.raises(ConfigError, match="only one of the two"):
