@@ -29,8 +29,10 @@ from sft.models.families import model_type_of, refuse_packing
 from sft.models.freezing import train_only
 from sft.models.load import explain_load_failure, load_model, resolve_dtype
 from sft.models.quantization import is_quantised, quantization_of
+from sft.training.also_write import TrainerLog
 from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
 from sft.training.dead_adapters import DeadAdapters
+from sft.training.early_stopping import StopEarly
 from sft.training.isolation import Isolation, prove_isolation
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.plan import Plan
@@ -173,6 +175,10 @@ def build_trainer(
     ours: list[TrainerCallback] = [MetricsFile(folder), Progress()]
     if config.use_lora:
         ours.append(DeadAdapters(config.target_modules))
+    if "trainer_log" in config.also_write:
+        ours.append(TrainerLog(folder))
+    if config.early_stopping_patience is not None:
+        ours.append(StopEarly(config.early_stopping_patience))
     if config.gen_questions_file is not None:
         ours.append(
             AnsweredQuestions(

@@ -9,7 +9,11 @@ from typing import Any
 
 from sft.errors import ConfigError
 
-OWN_FILES = ("run.json", "metrics.jsonl")
+OWN_FILES = (
+    "run.json", "metrics.jsonl", "trainer_log.jsonl", "train_results.json", "eval_results.json", "all_results.json",
+)  # fmt: skip
+"""Removed with the checkpoints of a run that is started anew. What it writes anyway is not among them."""
+
 CODE_PARTS = ("sft code",)
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 STATE = "trainer_state.json"
