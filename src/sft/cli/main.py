@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from sft.errors import EXIT_DONE, EXIT_OURS, ConfigError, SftError, TrainingStopped
+from sft.training.launch import let_first_speak
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sft.cli.train", "train a model on your data, save it, and record what was done"),
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return EXIT_BROKEN_PIPE
     except Exception:
+        let_first_speak()
         traceback.print_exc()
         print("sft: this is a fault of sft-kit, not of your input. Please report the lines above.", file=sys.stderr)
         return EXIT_OURS
@@ -153,6 +155,7 @@ def _did_you_mean(word: str, known: Sequence[str] | dict[str, tuple[str, str]]) 
 
 def _report(error: SftError) -> None:
     label = "sft: " if isinstance(error, TrainingStopped) else "sft: error: "
+    label += let_first_speak()
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
         label = f"\x1b[31m{label}\x1b[0m"
     print(f"{label}{error}", file=sys.stderr)

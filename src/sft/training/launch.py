@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,20 @@ def has_launcher() -> bool:
 def is_main_process() -> bool:
     """Whether this is the one process that speaks and writes."""
     return rank() == 0
+
+
+def let_first_speak(seconds: float = 3.0) -> str:
+    """Before a message that all processes of a machine may have: wait, except in its first one.
+
+    A launcher ends the others as soon as one has ended, so that a message stands there once. A process that is still
+    there afterwards has something of its own to say.
+
+    Returns:
+        Who speaks, to be put before the message; empty for the first process of all.
+    """
+    if local_rank() > 0:
+        time.sleep(seconds)
+    return f"rank {rank()} of {world_size()}: " if rank() > 0 else ""
 
 
 def announce(text: str = "") -> None:
