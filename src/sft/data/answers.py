@@ -7,6 +7,7 @@ nothing else. Templates may strip white space at the borders of thoughts and con
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from sft.data.control import ControlTokens
 
 SNIPPET = 60
+EMPTY_THOUGHTS = re.compile(r"(?:\s*<think>)?\s*</think>")
+"""A block of thoughts that holds none, or the rest of it where the prompt has begun it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,8 @@ def _wrong_head(text: str, prompt: str) -> Mismatch:
 
 
 def _end_of_content(written: str, message: Mapping[str, Any], control: ControlTokens) -> int | Mismatch:
-    """The content comes first, but for white space, or for a header that ends in a control token.
+    """The content comes first, but for white space, for a header that ends in a control token, or for an empty block
+    of thoughts, which the model must then write.
 
     Empty thought tags in the data are markup that the template may move into the prompt.
     """
@@ -156,7 +160,8 @@ def _end_of_content(written: str, message: Mapping[str, Any], control: ControlTo
             return lead + len(body)
     place = written.find(answer)
     opening = written[: max(place, 0)].rstrip()
-    if opening.endswith(control.texts) and control.only_tail(written, place + len(answer)):
+    is_markup = opening.endswith(control.texts) or EMPTY_THOUGHTS.fullmatch(opening)
+    if is_markup and control.only_tail(written, place + len(answer)):
         return place + len(answer)
     return _changed(written, content)
 

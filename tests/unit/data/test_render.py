@@ -244,9 +244,10 @@ def test_rows_with_and_without_thoughts_leave_the_switch_alone(new_tokenizer: An
 
 
 def test_variables_that_are_given_are_used(new_tokenizer: Any) -> None:
+    """After a prompt that allows thoughts, the model must write that it has none."""
     renderer = Renderer(new_tokenizer("qwen3"), template_kwargs={"enable_thinking": True})
-    with pytest.raises(RowError, match="the template changes an answer"):
-        renderer.render(chat(user("What?"), answer("one")))
+    [example] = renderer.render(chat(user("What?"), answer("one")))
+    assert example.trained_text == ("<think>\n\n</think>\n\none<|im_end|>",)
     [example] = renderer.render(chat(user("What?"), answer("one"), template_kwargs={"enable_thinking": False}))
     assert example.trained_text == ("one<|im_end|>",)
 
