@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from sft.errors import EXIT_USER, ExportError
 from sft.export.merge import MergeResult, merge_adapter
+from sft.export.shards import ShardWriter
 
 TEXT = "Once upon a time there was a little girl named Lily. She loved to play outside in the park with 2 dogs."
 
@@ -223,22 +224,29 @@ def test_the_base_models_own_precision_is_kept(stories: Path, tmp_path: Path) ->
     assert json.loads((result.path / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_what_was_written_is_what_is_compared(stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("check", "tensor", "words"),
+    [
+        ("logits", "model.norm.weight", "does not equal the adapter"),
+        ("layers", "model.norm.weight", r"model\.norm\.weight is not the base model's"),
+        ("layers", "model.layers.0.self_attn.q_proj.weight", r"layer model\.layers\.0\.self_attn\.q_proj answers"),
+    ],
+)
+def test_what_was_written_is_what_is_compared(
+    stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str, tensor: str, words: str
+) -> None:
     """A fault of the disk or the writer after the merge is caught, and nothing is left."""
-    import transformers
-
     make_adapter(stories, tmp_path / "adapter", target_modules=["q_proj"])
-    save = transformers.PreTrainedModel.save_pretrained
+    write = ShardWriter.write
 
-    def save_badly(self: Any, folder: Any, **kwargs: Any) -> None:
-        save(self, folder, **kwargs)
-        weights = load_file(Path(folder) / "model.safetensors")
-        weights["model.norm.weight"] *= 1.001
-        save_file(weights, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+    def write_badly(self: ShardWriter, name: str, found: torch.Tensor) -> None:
+        write(self, name, found * 1.001 if name == tensor else found)
 
-    monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", save_badly)
-    with pytest.raises(ExportError, match="does not equal the adapter"):
-        merge_adapter(base_model=str(stories), adapter_path=tmp_path / "adapter", output_path=tmp_path / "merged")
+    monkeypatch.setattr(ShardWriter, "write", write_badly)
+    with pytest.raises(ExportError, match=words):
+        merge_adapter(
+            base_model=str(stories), adapter_path=tmp_path / "adapter", output_path=tmp_path / "merged", check=check
+        )
     assert [entry.name for entry in tmp_path.iterdir()] == ["adapter"]
 
 

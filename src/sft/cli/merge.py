@@ -34,6 +34,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "where that is more) in float32, 5%% of the largest logit in bfloat16, 1%% in float16",
     )
     parser.add_argument(
+        "--check",
+        choices=["auto", "logits", "layers"],
+        default="auto",
+        help="how the result is compared with the adapter. logits: both answer prompts, which takes the model in "
+        "float32 in memory; layers: a sample of the layers as written, one by one; auto: logits where they fit",
+    )
+    parser.add_argument(
         "--trust_remote_code", action="store_true", help="run Python code that the base model brings along"
     )
     parser.add_argument("--push_to_hub", action="store_true", help="upload the merged model when the check has passed")
@@ -65,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         trust_remote_code=args.trust_remote_code,
         max_difference=args.max_difference,
         max_shard_size=args.max_shard_size,
+        check=args.check,
     )
     address = _push(args) if args.push_to_hub else None
     if args.json:
@@ -72,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for note in result.notes:
         print(f"note: {note}")
-    print(
-        f"merged model, as written, against adapter on {result.num_prompts} prompts, {result.num_positions} positions\n"
-        f"  max logit difference  {result.max_logit_difference:.2e}  (allowed {result.max_difference:.2e})\n"
-        f"  top-1 agreement       {result.top1_agreement:.2%}\n"
-        f"saved: {result.path}  ({result.dtype})"
-    )
+    print("merged model, as written, against adapter")
+    for name, figure in result.agreement():
+        print(f"  {name:<22}{figure}")
+    if result.memory() is not None:
+        print(f"peak memory of the merge: {result.memory()}")
+    print(f"saved: {result.path}  ({result.dtype})")
     if address is not None:
         print(f"uploaded: {address}")
     print(f"try it: sft chat --model {args.output_path}")

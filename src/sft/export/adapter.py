@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from huggingface_hub import snapshot_download
 from peft import PeftConfig
 
 from sft.errors import ExportError
+from sft.export.checkpoint import read_header
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -84,13 +83,8 @@ def read_adapter(name: str) -> Adapter:
 
 def read_shapes(path: Path) -> dict[str, Shape]:
     """Shape per tensor from the header of a safetensors file (https://github.com/huggingface/safetensors#format)."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-    except (struct.error, ValueError, MemoryError, OverflowError) as error:
-        raise ExportError(f"{path} is no whole safetensors file ({error}). Save or copy the adapter again.") from error
-    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    header, _ = read_header(path)
+    return {name: tuple(entry["shape"]) for name, entry in header.items()}
 
 
 def names_other_base(adapter: Adapter, base_model: str) -> bool:

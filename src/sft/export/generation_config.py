@@ -28,6 +28,16 @@ def generation_config_for(model: Any, tokenizer: Any, stop_token_ids: Sequence[i
     return saveable(config)
 
 
+def read_generation_config(model: str, revision: str | None = None) -> Any:
+    """The generation config beside a model's weights, else what its ``config.json`` says, as transformers does."""
+    try:
+        return GenerationConfig.from_pretrained(model, revision=revision)
+    except OSError:
+        return GenerationConfig.from_pretrained(
+            model, config_file_name="config.json", revision=revision, _from_model_config=True
+        )
+
+
 def saveable(config: Any) -> Any:
     """The same config in a form that transformers agrees to write.
 

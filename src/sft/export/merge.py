@@ -1,62 +1,76 @@
 """Plan -> check -> merge -> save -> verify: an adapter becomes part of its base model's weights.
 
-The merge is done in float32 on the CPU. What counts is the comparison at the end: the model as it was written to disk
-is loaded again and must give the logits that base model and adapter gave on the same prompts. Until then nothing
-stands at the output path.
+The merge is done in float32 on the CPU, layer by layer from file to file, so that it takes about the memory of one
+layer. What counts is the comparison at the end: the model as it was written to disk is loaded again and must give the
+logits that base model and adapter gave on the same prompts; where it does not fit into memory, its layers are read back
+and compared one by one. Until then nothing stands at the output path.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from sft.errors import ExportError
 from sft.export.adapted import check_vocabulary, generation_config_of, load_adapted, load_tokenizer_of
-from sft.export.adapter import CONFIG_NAME, Adapter, names_other_base, read_adapter
-from sft.export.card import CARD_NAME, render_merged_card, write_card
+from sft.export.adapter import Adapter, read_adapter
+from sft.export.card import write_card
 from sft.export.fit import check_fit, read_base_config, refuse_quantised
 from sft.export.folders import written_whole
+from sft.export.generation_config import read_generation_config
+from sft.export.in_memory import cast_weights, merge_weights
+from sft.export.memory import PeakMemory, available_memory
+from sft.export.merge_request import check_output, choose_dtype, notes_on
+from sft.export.merge_result import MergeResult, card_of, describe_bytes
 from sft.export.prompts import BUILT_IN_PROMPTS
-from sft.export.save import is_tied, quiet_peft, save_tokenizer, set_tied
-from sft.export.verify import Agreement, allowed_difference, compare_logits, compute_logits, encode_prompts
-from sft.models.load import DTYPES, load_model
+from sft.export.save import is_tied, save_tokenizer, set_tied
+from sft.export.shards import parse_size
+from sft.export.streamed import CannotStreamError, StreamedMerge, plan_streamed_merge
+from sft.export.verify import Agreement, check_agreement, compute_logits, encode_prompts
+from sft.export.written_check import WrittenCheck, check_written
+from sft.models.load import load_model
+
+CHECKS = ("auto", "logits", "layers")
+"""How a merge is verified. auto: by logits where a model of this size fits into memory, else layer by layer."""
+
+HEADROOM = 1.15
+"""What loading a model and running it takes beside its weights and the kept logits, as a factor."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MergeResult:
-    """Where the merged model lies, and how far its logits are from the adapter's."""
+@dataclass(frozen=True)
+class MergeTask:
+    """One merge: what is read, what is to be written."""
 
-    path: Path
+    adapter: Adapter
     base_model: str
-    adapter_path: str
-    dtype: str
-    """Precision of the written weights."""
+    base_config: Any
+    source: dict[str, Any]
+    """How the base model is found: revision, trust_remote_code."""
+    rows: int | None
+    dtype: torch.dtype
+    tokenizer: Any
+    prompts: list[list[int]]
+    max_difference: float | None
+    max_shard_bytes: int
 
-    max_logit_difference: float
-    """Largest difference of any logit between the adapter and the model as written, computed in float32."""
 
-    max_difference: float
-    """The bound it was held to."""
+@dataclass(frozen=True)
+class Merged:
+    """What stands in the folder before it counts."""
 
-    top1_agreement: float
-    """Share of positions at which both find the same token likeliest."""
-
-    num_prompts: int
-    num_positions: int
-    tie_word_embeddings: bool
-    notes: tuple[str, ...] = ()
-    """What the user should know, such as a base model that is not the one the adapter names."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**self.__dict__, "path": str(self.path), "notes": list(self.notes)}
+    agreement: Agreement | None
+    bound: float | None
+    layers: WrittenCheck | None
+    differences: tuple[float, ...]
+    """Of each layer as it was merged, as a share of its largest output."""
+    tied: bool
+    peak_memory: int | None
 
 
 def merge_adapter(
@@ -71,6 +85,7 @@ def merge_adapter(
     max_difference: float | None = None,
     keep_others: bool = False,
     max_shard_size: str = "5GB",
+    check: str = "auto",
 ) -> MergeResult:
     """Merge an adapter into its base model, check the result against the adapter, and save it.
 
@@ -86,12 +101,15 @@ def merge_adapter(
             that is more); 5 % of the largest logit for bfloat16, 1 % for float16, for the rounding of the weights.
         keep_others: ``output_path`` is a run folder; its checkpoints and other files stay.
         max_shard_size: most bytes in one weight file, such as ``"5GB"``.
+        check: how the result is verified; see ``CHECKS``.
 
     Raises:
         ExportError: the adapter does not fit the base model, or the merged model differs from it by more than the
             bound. Nothing is left at ``output_path`` then.
         ModelError: the base model cannot be loaded.
     """
+    if check not in CHECKS:
+        raise ExportError(f"check is {check!r}, but a merge is verified by one of: {', '.join(CHECKS)}.")
     adapter = read_adapter(str(adapter_path))
     base_model = base_model or adapter.base_model
     if base_model is None:
@@ -106,164 +124,132 @@ def merge_adapter(
     saved_dtype = choose_dtype(dtype, base_config)
     rows = check_fit(adapter, base_config, base_model=base_model, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer_of(adapter, base_model, **source)
-
-    model = load_adapted(adapter, base_model, rows=rows, **source)
-    check_vocabulary(adapter, tokenizer, model)
-    encoded = encode_prompts(tokenizer, prompts or BUILT_IN_PROMPTS)
-    reference = compute_logits(model, encoded)
-    model = merge_weights(model)
-    if saved_dtype != torch.float32:
-        check_agreement(reference, compute_logits(model, encoded), torch.float32, max_difference=None)
-        cast_weights(model, saved_dtype)
-    model.generation_config = generation_config_of(model, adapter, tokenizer)
-    tied = is_tied(model)
-
-    with written_whole(output, keep_others=keep_others) as partial:
-        model.save_pretrained(partial, max_shard_size=max_shard_size)
+    task = MergeTask(
+        adapter=adapter,
+        base_model=base_model,
+        base_config=base_config,
+        source=source,
+        rows=rows,
+        dtype=saved_dtype,
+        tokenizer=tokenizer,
+        prompts=encode_prompts(tokenizer, prompts or BUILT_IN_PROMPTS),
+        max_difference=max_difference,
+        max_shard_bytes=parse_size(max_shard_size),
+    )
+    notes = notes_on(adapter, base_model, rows)
+    with written_whole(output, keep_others=keep_others) as partial, torch.no_grad():
+        merged = _merge(task, partial, check, notes)
         save_tokenizer(tokenizer, partial)
-        del model
-        gc.collect()  # the written model is loaded next; two do not always fit
-        written = load_model(str(partial), dtype=torch.float32, trust_remote_code=trust_remote_code)
-        agreement, bound = check_agreement(
-            reference, compute_logits(written, encoded), saved_dtype, max_difference=max_difference
-        )
-        result = MergeResult(
-            path=output,
-            base_model=base_model,
-            adapter_path=str(adapter_path),
-            dtype=str(saved_dtype).removeprefix("torch."),
-            max_logit_difference=agreement.max_logit_difference,
-            max_difference=bound,
-            top1_agreement=agreement.top1_agreement,
-            num_prompts=agreement.num_prompts,
-            num_positions=agreement.num_positions,
-            tie_word_embeddings=tied,
-            notes=tuple(notes_on(adapter, base_model, rows)),
-        )
+        files = [path.stat().st_size for path in partial.glob("*.safetensors")]
+        result = _result(task, merged, output, str(adapter_path), largest_file=max(files), notes=notes)
         write_card(partial, card_of(result, adapter))
     return result
 
 
-def check_output(output: Path, adapter: Adapter, base_model: str, *, keep_others: bool) -> Path:
-    """The output folder, absolute, if a merged model may be written there."""
-    output = output.expanduser().resolve()
-    if output in (adapter.path.resolve(), Path(base_model).expanduser().resolve()):
-        raise ExportError(f"output_path {str(output)!r} is the folder that is merged from. Choose another one.")
-    if output.is_file():
-        raise ExportError(f"output_path {str(output)!r} is a file. Name a folder that is new or empty.")
-    if not output.is_dir():
-        return output
-    if keep_others and (output / CONFIG_NAME).is_file():
-        raise ExportError(
-            f"output_path {str(output)!r} holds an adapter ({CONFIG_NAME}). Beside a merged model, loaders would put "
-            "it on top of weights that contain it already. Keep the adapter in a folder of its own."
-        )
-    if not keep_others and any(output.iterdir()):
-        holds = ", ".join(sorted(entry.name for entry in output.iterdir())[:4])
-        raise ExportError(f"output_path {str(output)!r} is not empty (it holds {holds}). Name a new or empty folder.")
-    return output
-
-
-def choose_dtype(dtype: str | None, base_config: Any) -> torch.dtype:
-    """Precision of the written weights: as asked, else the base model's own."""
-    if dtype is not None and dtype in DTYPES:
-        return DTYPES[dtype]
-    if dtype not in (None, "auto"):
-        raise ExportError(f"dtype is {dtype!r}, but a merged model is saved as one of: {', '.join(DTYPES)}.")
-    own = str(getattr(base_config, "dtype", None)).removeprefix("torch.")
-    return DTYPES.get(own, torch.float32)
-
-
-def merge_weights(model: PeftModel) -> Any:
-    """Add the adapter's part to the weights and take the adapter off.
-
-    A tied embedding is untied first: what an adapter adds to the input embedding or to the output layer alone must not
-    reach the other. Where both come out equal they are one again.
-    """
-    base = model.get_base_model()
-    was_tied = bool(base.config.get_text_config().tie_word_embeddings)
-    if was_tied:
-        untie(base)
+def _merge(task: MergeTask, folder: Path, check: str, notes: list[str]) -> Merged:
+    """Write the merged weights and configs into a folder and verify them."""
     try:
-        with quiet_peft():
-            merged = model.merge_and_unload(safe_merge=True)
-    except (ValueError, NotImplementedError, AttributeError) as error:
-        raise ExportError(f"PEFT cannot merge this adapter: {' '.join(str(error).split())}") from error
-    if was_tied:
-        retie_if_equal(merged)
-    return merged
-
-
-def untie(model: nn.Module) -> None:
-    """Give every layer that shares its weight with another a copy of its own."""
-    seen: set[int] = set()
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if id(parameter) in seen:
-                setattr(module, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
-            seen.add(id(parameter))
-
-
-def retie_if_equal(model: Any) -> None:
-    """One tensor for input embedding and output layer where they are equal, and the config to match."""
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if torch.equal(head.weight, embedding.weight):
-        head.weight = embedding.weight
-    set_tied(model, tied=is_tied(model))
-
-
-def cast_weights(model: Any, dtype: torch.dtype) -> None:
-    """Round the weights to ``dtype``, except those that the architecture keeps in float32."""
-    kept = tuple(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
-    for name, parameter in model.named_parameters():
-        if not any(part in kept for part in name.split(".")):
-            parameter.data = parameter.data.to(dtype)
-
-
-def check_agreement(
-    reference: Sequence[Tensor], found: Sequence[Tensor], dtype: torch.dtype, *, max_difference: float | None
-) -> tuple[Agreement, float]:
-    """How far the merged model's logits are from the adapter's, and the bound they were held to.
-
-    Raises:
-        ExportError: further than the bound.
-    """
-    agreement = compare_logits(reference, found)
-    bound = allowed_difference(dtype, agreement.largest_logit) if max_difference is None else max_difference
-    if agreement.max_logit_difference > bound:
-        raise ExportError(
-            f"The merged model does not equal the adapter: on {agreement.num_prompts} prompts the largest logit "
-            f"difference is {agreement.max_logit_difference:.3g}, allowed is {bound:.3g} for weights in "
-            f"{str(dtype).removeprefix('torch.')} (top-1 agreement {agreement.top1_agreement:.1%}). Nothing was saved. "
-            "Merge with --dtype float32 to keep more digits, or allow more with --max_difference."
+        plan = plan_streamed_merge(
+            task.adapter, task.base_model, task.base_config, rows=task.rows, dtype=task.dtype, **task.source
         )
-    return agreement, bound
+    except CannotStreamError as reason:
+        notes.append(f"merged with the whole model in memory, because {reason}")
+        return _merge_in_memory(task, folder)
+    check_vocabulary(task.adapter, task.tokenizer, plan.skeleton.model)
+    by_logits = check != "layers" and (check == "logits" or _fits(task, plan, notes))
+    reference = _reference(task) if by_logits else None
+    with PeakMemory() as memory:
+        tied = plan.write(folder, task.max_shard_bytes)
+    _save_configs(task, plan, folder, tied=tied)
+    differences = tuple(found.relative for found in plan.differences)
+    if reference is None:
+        layers = check_written(plan, folder, tied=tied)
+        return Merged(None, None, layers, differences, tied, memory.rise)
+    del plan
+    agreement, bound = _verify(task, reference, folder)
+    return Merged(agreement, bound, None, differences, tied, memory.rise)
 
 
-def notes_on(adapter: Adapter, base_model: str, rows: int | None) -> list[str]:
-    """What is unusual about this merge."""
-    notes = []
-    if names_other_base(adapter, base_model):
-        notes.append(f"the adapter names {adapter.base_model!r} as its base model; {base_model!r} was given and fits")
-    if rows is not None:
-        notes.append(f"the embedding was resized to {rows} rows, as the adapter was trained")
-    return notes
+def _merge_in_memory(task: MergeTask, folder: Path) -> Merged:
+    model = load_adapted(task.adapter, task.base_model, rows=task.rows, **task.source)
+    check_vocabulary(task.adapter, task.tokenizer, model)
+    reference = compute_logits(model, task.prompts)
+    with PeakMemory() as memory:
+        model = merge_weights(model)
+        if task.dtype != torch.float32:
+            check_agreement(reference, compute_logits(model, task.prompts), torch.float32, max_difference=None)
+            cast_weights(model, task.dtype)
+        model.generation_config = generation_config_of(model, task.adapter, task.tokenizer)
+        tied = is_tied(model)
+        model.save_pretrained(folder, max_shard_size=task.max_shard_bytes)
+    del model
+    agreement, bound = _verify(task, reference, folder)
+    return Merged(agreement, bound, None, (), tied, memory.rise)
 
 
-def card_of(result: MergeResult, adapter: Adapter) -> str:
-    """The merged model's card."""
-    own_card = adapter.path / CARD_NAME
-    figures: Mapping[str, Any] = {
-        "largest logit difference": f"{result.max_logit_difference:.3g}",
-        "allowed": f"{result.max_difference:.3g}",
-        "top-1 agreement": f"{result.top1_agreement:.2%}",
-        "prompts, positions": f"{result.num_prompts}, {result.num_positions}",
-        "weights": result.dtype,
-    }
-    return render_merged_card(
-        base_model=result.base_model,
-        adapter=result.adapter_path,
-        figures=figures,
-        adapter_card=own_card.read_text(encoding="utf-8") if own_card.is_file() else None,
-        name=result.path.name,
+def _reference(task: MergeTask) -> list[Tensor]:
+    """Logits of the base model with the adapter on it."""
+    model = load_adapted(task.adapter, task.base_model, rows=task.rows, **task.source)
+    reference = compute_logits(model, task.prompts)
+    del model
+    gc.collect()  # the written model is loaded later; two do not always fit
+    return reference
+
+
+def _verify(task: MergeTask, reference: Sequence[Tensor], folder: Path) -> tuple[Agreement, float]:
+    """Load what was written, and compare its logits."""
+    gc.collect()
+    written = load_model(str(folder), dtype=torch.float32, trust_remote_code=task.source["trust_remote_code"])
+    return check_agreement(
+        reference, compute_logits(written, task.prompts), task.dtype, max_difference=task.max_difference
+    )
+
+
+def _fits(task: MergeTask, plan: StreamedMerge, notes: list[str]) -> bool:
+    """Whether base model and adapter fit into memory in float32, one model at a time, with the logits that are kept."""
+    free = available_memory()
+    vocabulary = plan.skeleton.shapes[plan.skeleton.embedding][0]
+    logits = 2 * 4 * vocabulary * sum(map(len, task.prompts))
+    needed = int(HEADROOM * 4 * plan.num_parameters) + logits
+    if free is None or needed <= free:
+        return True
+    notes.append(
+        f"logits were not compared: that takes the model in float32, about {describe_bytes(needed)}, and "
+        f"{describe_bytes(free)} are free; the layers were compared one by one instead"
+    )
+    return False
+
+
+def _save_configs(task: MergeTask, plan: StreamedMerge, folder: Path, *, tied: bool) -> None:
+    """config.json and generation_config.json, as transformers writes them beside weights."""
+    model = plan.skeleton.model
+    set_tied(model, tied=tied)
+    model.config.dtype = str(task.dtype).removeprefix("torch.")
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    model.generation_config = read_generation_config(task.base_model, task.source["revision"])
+    generation_config_of(model, task.adapter, task.tokenizer).save_pretrained(folder)
+
+
+def _result(
+    task: MergeTask, merged: Merged, output: Path, adapter_path: str, *, largest_file: int, notes: Sequence[str]
+) -> MergeResult:
+    agreement, layers = merged.agreement, merged.layers
+    worst = max(merged.differences, default=None) if layers is None else layers.max_relative_difference
+    return MergeResult(
+        path=output,
+        base_model=task.base_model,
+        adapter_path=adapter_path,
+        dtype=str(task.dtype).removeprefix("torch."),
+        max_logit_difference=None if agreement is None else agreement.max_logit_difference,
+        max_difference=merged.bound,
+        top1_agreement=None if agreement is None else agreement.top1_agreement,
+        num_prompts=0 if agreement is None else agreement.num_prompts,
+        num_positions=0 if agreement is None else agreement.num_positions,
+        max_layer_difference=worst,
+        num_layers=len(merged.differences) if layers is None else layers.num_layers,
+        tie_word_embeddings=merged.tied,
+        peak_memory=merged.peak_memory,
+        largest_file=largest_file,
+        notes=tuple(notes),
     )

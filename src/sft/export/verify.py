@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sft.errors import ExportError
+
 MAX_PROMPT_TOKENS = 256
 """Tokens compared per prompt. Bounds the memory of the kept logits: 16 prompts of a 150k vocabulary take 2.5 GB."""
 
@@ -87,3 +89,23 @@ def allowed_difference(dtype: torch.dtype, largest_logit: float) -> float:
     """The bound on the logit difference of a model saved in ``dtype``."""
     bound = RELATIVE_BOUNDS[dtype] * largest_logit
     return max(bound, FLOAT32_BOUND)
+
+
+def check_agreement(
+    reference: Sequence[Tensor], found: Sequence[Tensor], dtype: torch.dtype, *, max_difference: float | None
+) -> tuple[Agreement, float]:
+    """How far the merged model's logits are from the adapter's, and the bound they were held to.
+
+    Raises:
+        ExportError: further than the bound.
+    """
+    agreement = compare_logits(reference, found)
+    bound = allowed_difference(dtype, agreement.largest_logit) if max_difference is None else max_difference
+    if agreement.max_logit_difference > bound:
+        raise ExportError(
+            f"The merged model does not equal the adapter: on {agreement.num_prompts} prompts the largest logit "
+            f"difference is {agreement.max_logit_difference:.3g}, allowed is {bound:.3g} for weights in "
+            f"{str(dtype).removeprefix('torch.')} (top-1 agreement {agreement.top1_agreement:.1%}). Nothing was saved. "
+            "Merge with --dtype float32 to keep more digits, or allow more with --max_difference."
+        )
+    return agreement, bound
