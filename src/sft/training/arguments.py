@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from sft.config import SFTConfig
+from sft.training.dpo_run import arguments_of_stage
 
 NO_TRACKER = ("none", "")
 
@@ -23,6 +24,7 @@ def training_arguments(
         resuming: the run goes on from a checkpoint, so the untrained model was already evaluated.
         deepspeed: settings that stand for the file or the dictionary of the config.
     """
+    kind, of_stage = arguments_of_stage(config)
     known = {field.name for field in fields(TrainingArguments)}
     values: dict[str, Any] = {name: value for name, value in config.to_dict().items() if name in known}
     evaluating = has_eval and config.do_eval
@@ -45,7 +47,7 @@ def training_arguments(
         values["deepspeed"] = deepspeed
     asked = config.training_arguments.get("gradient_checkpointing_kwargs")
     values.update(checkpointing(config.gradient_checkpointing, asked, known))
-    arguments = TrainingArguments(**values)
+    arguments = kind(**values, **of_stage)
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one process drives one GPU; several are driven by a launcher
     return arguments

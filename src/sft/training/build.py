@@ -15,6 +15,7 @@ from transformers import (
     PrinterCallback,
     TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
 
 from sft.config import SFTConfig
@@ -25,13 +26,16 @@ from sft.errors import ConfigError, ModelError
 from sft.generation.in_process import generate
 from sft.models.adapters import add_adapter
 from sft.models.added_tokens import add_embedding_rows, refuse_frozen_rows, trained_rows
+from sft.models.experts import balance_experts, quantise_experts
 from sft.models.families import model_type_of, refuse_packing
 from sft.models.freezing import train_only
 from sft.models.load import explain_load_failure, load_model, resolve_dtype
 from sft.models.quantization import is_quantised, quantization_of
 from sft.training.also_write import TrainerLog
+from sft.training.base import RunTrainer
 from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
 from sft.training.dead_adapters import DeadAdapters
+from sft.training.dpo_run import preference_trainer
 from sft.training.early_stopping import StopEarly
 from sft.training.isolation import Isolation, prove_isolation
 from sft.training.optimizer import refuse_foreign_optimizer
@@ -54,6 +58,12 @@ class Kernels:
         return {"attention": self.attention, "loss": self.loss}
 
 
+def kernels_of(config: SFTConfig, model: PreTrainedModel) -> Kernels:
+    """What computes attention and loss in a run."""
+    attention = model.config._attn_implementation
+    return Kernels(attention, f"TRL's DPO, {config.dpo_loss_type}") if config.stage == "dpo" else Kernels(attention)
+
+
 def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Load the base model, give it rows for added tokens, and decide which weights are trained."""
     model = load_model(
@@ -64,6 +74,10 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
         attn_implementation=config.attn_implementation,
         quantization=quantization_of(config),
     )
+    if config.quantize_experts:
+        quantise_experts(model, kind=config.bnb_4bit_quant_type, double=config.bnb_4bit_use_double_quant)
+    if config.router_aux_loss:
+        balance_experts(model)
     add_embedding_rows(model, tokenizer, config)
     model.config.use_cache = False
     return choose_trained(model, tokenizer, config)
@@ -89,6 +103,7 @@ def choose_trained(
         alpha=config.lora_alpha,
         dropout=config.lora_dropout,
         target_modules=config.target_modules,
+        target_parameters=config.target_parameters,
         exclude_modules=config.exclude_modules,
         layers=config.layers_to_transform,
         modules_to_save=config.modules_to_save,
@@ -165,12 +180,9 @@ def build_trainer(
     tokenizer: PreTrainedTokenizerBase,
     args: TrainingArguments,
     callbacks: Sequence[TrainerCallback] = (),
-) -> WalkTrainer:
-    """The trainer over the plan's rows."""
+) -> RunTrainer:
+    """The trainer over the plan's rows, with all that happens beside the steps."""
     refuse_foreign_optimizer(args, config.loraplus_lr_ratio)
-    data = plan.data
-    eval_rows = None if data.eval is None else TrainingRows(data.eval.examples, plan.eval_packs)
-    weighted = data.train.examples.weighted or (data.eval is not None and data.eval.examples.weighted)
     folder = Path(config.output_dir)
     ours: list[TrainerCallback] = [MetricsFile(folder), Progress()]
     if config.use_lora:
@@ -183,23 +195,50 @@ def build_trainer(
         ours.append(
             AnsweredQuestions(
                 read_questions(config.gen_questions_file),
-                make_answerer(config, tokenizer, data),
+                make_answerer(config, tokenizer, plan.data),
                 folder=folder,
                 every=config.gen_every_n_steps,
             )
         )
-    trainer = WalkTrainer(
+    both = {"plan": plan, "model": model, "tokenizer": tokenizer, "args": args, "callbacks": [*ours, *callbacks]}
+    if config.stage == "dpo":
+        reference = build_reference(config, tokenizer)
+        trainer = preference_trainer(config, reference=reference, pad_token_id=pad_id(tokenizer), **both)
+    else:
+        trainer = walk_trainer(**both)
+    trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
+    trainer.pop_callback(PrinterCallback)  # our own progress takes its place
+    return trainer
+
+
+def walk_trainer(
+    *,
+    plan: Plan,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    args: TrainingArguments,
+    callbacks: Sequence[TrainerCallback],
+) -> WalkTrainer:
+    """The trainer of the stages that learn tokens."""
+    data = plan.data
+    weighted = data.train.examples.weighted or (data.eval is not None and data.eval.examples.weighted)
+    return WalkTrainer(
         model=model,
         args=args,
         tokenizer=tokenizer,
         train_rows=TrainingRows(data.train.examples, plan.train_packs),
-        eval_rows=eval_rows,
+        eval_rows=None if data.eval is None else TrainingRows(data.eval.examples, plan.eval_packs),
         collator=Collator(pad_id(tokenizer), packed=plan.train_packs is not None, weighted=weighted),
-        callbacks=[*ours, *callbacks],
+        callbacks=callbacks,
     )
-    trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
-    trainer.pop_callback(PrinterCallback)  # our own progress takes its place
-    return trainer
+
+
+def build_reference(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | None:
+    """Stage dpo without an adapter: the untrained model once more, frozen. With one, it is the model without it."""
+    if config.use_lora:
+        return None
+    set_seed(config.seed)  # rows of added tokens begin at random, in both the same
+    return build_model(config, tokenizer).requires_grad_(False).eval()
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

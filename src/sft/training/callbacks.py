@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if not self._speaks or logs is None:
             return
         if "eval_loss" in logs:
-            self._say(
-                f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f} per trained token "
-                f"({logs['eval_trained_tokens']:,.0f} of them)"
-            )
+            self._say(f"step {state.global_step}: {describe_evaluation(logs)}")
         if "loss" in logs:
-            figures = f"loss {logs['loss']:.4f}, {logs['tokens_per_second']:,.0f} tokens/s"
+            figures = f"{describe_loss(logs)}, {logs['tokens_per_second']:,.0f} tokens/s"
             if self._bar is not None:
                 self._bar.set_postfix_str(figures)
             else:
@@ -77,6 +74,22 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         done = max(1, state.global_step - self._first_step)
         seconds = (time.monotonic() - self._started) / done * (state.max_steps - state.global_step)
         return str(tqdm.format_interval(seconds))
+
+
+def describe_evaluation(logs: Mapping[str, float]) -> str:
+    """The evaluation loss, and what it is taken over: trained tokens, or pairs of answers."""
+    if "eval_rewards/margins" in logs:
+        return "evaluation " + describe_loss({name.removeprefix("eval_"): value for name, value in logs.items()})
+    tokens = f"{logs['eval_trained_tokens']:,.0f} of them"
+    return f"evaluation loss {logs['eval_loss']:.4f} per trained token ({tokens})"
+
+
+def describe_loss(logs: Mapping[str, float]) -> str:
+    """The loss; of pairs of answers also how far apart they are, and how many of them are in the right order."""
+    text = f"loss {logs['loss']:.4f}"
+    if "rewards/margins" not in logs:
+        return text
+    return f"{text}, reward margin {logs['rewards/margins']:.4f}, {logs['rewards/accuracies']:.0%} in the right order"
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]

@@ -19,7 +19,7 @@ from sft.training.method import describe_method
 from sft.training.plan import Plan
 
 RECORD = "run.json"
-PACKAGES = ("sft-kit", "torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "bitsandbytes")
+PACKAGES = ("sft-kit", "torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "bitsandbytes", "trl")
 
 
 def describe_run(config: SFTConfig, plan: Plan, model: nn.Module, *, kernels: dict[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,18 @@ from sft.training.also_write import require_what_is_written, write_arguments, wr
 from sft.training.arguments import training_arguments
 from sft.training.base import RunTrainer
 from sft.training.build import (
-    Kernels,
     build_model,
     build_trainer,
     isolating_option,
+    kernels_of,
     pad_id,
     prove_packing,
     refuse_packing_by_family,
 )
 from sft.training.checkpoints import clear_run, find_checkpoint, refuse_changed_run
+from sft.training.dpo_run import require_trl
 from sft.training.evaluation_setup import build_evaluation
+from sft.training.gather import loading_whole_models
 from sft.training.launch import (
     advise_all_devices,
     announce,
@@ -118,6 +121,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
     require_data(config)
+    require_trl(config)
     require_what_is_written(config)
     strategy = ask_strategy(config)
     refuse_packing_by_family(config)
@@ -140,8 +144,9 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     refuse_other_strategy(strategy, args)
     agree(shared_facts(config, data=data.cache.folder.name, checkpoint=None if checkpoint is None else checkpoint.name))
     set_seed(config.seed)
-    model = build_model(config, tokenizer)
     plan = make_plan(config, data, world_size=world_size())
+    with loading_whole_models() if is_last(checkpoint, plan) else nullcontext():
+        model = build_model(config, tokenizer)
     if (asked := isolating_option(config)) is not None:
         announce(f"{asked} is on: {prove_packing(model, data, pad_id(tokenizer), asked=asked).why}")
     if args.ddp_find_unused_parameters is None:
@@ -150,7 +155,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     if config.eval_tasks:
         trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
     trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(folder, running)))
-    record = describe_run(config, plan, model, kernels=Kernels(model.config._attn_implementation).to_dict())
+    record = describe_run(config, plan, model, kernels=kernels_of(config, model).to_dict())
     if checkpoint is not None:
         refuse_changed_run(read_record(checkpoint.parent), record, checkpoint)
     if is_main_process():
@@ -190,7 +195,7 @@ def train(run: AssembledRun) -> RunResult:
     started = time.perf_counter()
     trainer, folder = run.trainer, Path(run.config.output_dir)
     train_loss = metrics = None
-    if run.checkpoint is not None and first_step(run) >= run.plan.steps:
+    if run.checkpoint is not None and is_last(run.checkpoint, run.plan):
         announce(f"nothing left to train: {run.checkpoint} is the last of {run.plan.steps} steps")
         trainer.restore(run.checkpoint)
     else:
@@ -231,9 +236,9 @@ def evaluation_losses(trainer: RunTrainer) -> tuple[float | None, float | None]:
     return losses.get(0), losses[trainer.state.global_step]
 
 
-def first_step(run: AssembledRun) -> int:
-    """The step a run began at: 0, or its checkpoint's."""
-    return 0 if run.checkpoint is None else int(run.checkpoint.name.split("-")[-1])
+def is_last(checkpoint: Path | None, plan: Plan) -> bool:
+    """Whether nothing is left to train after a checkpoint."""
+    return checkpoint is not None and int(checkpoint.name.split("-")[-1]) >= plan.steps
 
 
 def describe_model(model: PreTrainedModel, config: SFTConfig) -> str:
