@@ -6,6 +6,10 @@ loses its question, plain packing whose rows see each other), ours does it right
 
 from __future__ import annotations
 
+from sft.config.catalog import OPTIONS
+from sft.config.renamed import RENAMED
+from sft.config.suggestions import nearest
+from sft.config.training_arguments import installed_fields
 from sft.config.values import RawValue
 from sft.data.templates import read_template, template_names
 from sft.dialects import llama_factory_keys as keys
@@ -23,6 +27,14 @@ TELLING = (
 """Keys that no other tool has. ``stage`` is not among them: it is an option of ours, too."""
 
 V1 = ("train_dataset", "peft_config", "dist_config", "kernel_config", "model_class")
+
+
+ALL_KEYS = (
+    *keys.NAMES, *HANDLERS, *keys.SWITCHES, *keys.REFUSED, *keys.ALLOWED_VALUES, *keys.IGNORED, "model_name_or_path",
+    "output_dir", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "lr_scheduler_type", "warmup_ratio", "trust_remote_code", "overwrite_cache", "use_rslora", "use_dora",
+)  # fmt: skip
+"""What a misspelt key is compared with."""
 
 
 def recognises(values: Values) -> bool:
@@ -83,8 +95,17 @@ def _settle(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
         draft.ignore(key, raw, f"belongs to {what}, which {switch} would ask for and sft has not")
     elif prefix is not None:
         draft.ignore(key, raw, keys.PREFIXES[prefix])
-    else:
+    elif key in keys.NAMES or is_known(key):
         draft.take(key, raw, keys.NAMES)
+    else:
+        near = nearest(key, ALL_KEYS) or nearest(key, OPTIONS)
+        hint = f"Did you mean {near}?" if near else "`sft train --help` lists our options, which may stand here too."
+        draft.refuse(key, f"there is no such key. {hint}", raw.origin)
+
+
+def is_known(key: str) -> bool:
+    """Whether the name is ours, transformers', or was."""
+    return key in OPTIONS or key in installed_fields() or key in RENAMED
 
 
 def _switch(draft: Draft, key: str, raw: RawValue) -> None:

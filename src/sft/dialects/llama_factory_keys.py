@@ -226,15 +226,15 @@ MULTIMODAL_TEMPLATES = frozenset(_MULTIMODAL.split())
 """Names of its templates for models that see or hear."""
 
 DEFAULTS: Mapping[str, tuple[Any, str]] = {
-    "max_length": (2048, "as cutoff_len unasked"),
-    "num_train_epochs": (3.0, ""),
-    "per_device_train_batch_size": (8, ""),
-    "per_device_eval_batch_size": (8, ""),
-    "gradient_accumulation_steps": (1, ""),
-    "learning_rate": (5e-5, ""),
-    "lr_scheduler_type": ("linear", ""),
-    "warmup_steps": (0, ""),
-    "logging_steps": (500, ""),
+    "max_length": (2048, "cutoff_len unasked"),
+    "num_train_epochs": (3.0, "as the original unasked"),
+    "per_device_train_batch_size": (8, "as the original unasked"),
+    "per_device_eval_batch_size": (8, "as the original unasked"),
+    "gradient_accumulation_steps": (1, "as the original unasked"),
+    "learning_rate": (5e-5, "as the original unasked"),
+    "lr_scheduler_type": ("linear", "as the original unasked"),
+    "warmup_steps": (0, "as the original unasked"),
+    "logging_steps": (500, "as the original unasked"),
     "save_total_limit": (None, "every checkpoint is kept"),
     "gradient_checkpointing": (True, "on unless disable_gradient_checkpointing is true"),
     "model_dir": (".", "model or adapter and tokenizer lie in output_dir itself"),
@@ -242,8 +242,8 @@ DEFAULTS: Mapping[str, tuple[Any, str]] = {
 """What LLaMA-Factory and the training arguments under it do unasked."""
 
 LORA_DEFAULTS: Mapping[str, tuple[Any, str]] = {
-    "lora_r": (8, ""),
-    "lora_dropout": (0.0, ""),
+    "lora_r": (8, "as the original unasked"),
+    "lora_dropout": (0.0, "as the original unasked"),
     "target_modules": ("all-linear", "every linear layer but the output"),
 }
 FILES = ["trainer_log", "results", "trainer_state"]
