@@ -20,6 +20,11 @@ class AdapterOptions:
         "Layers that get LoRA matrices: names, a regular expression, or all-linear. Unset: q_proj, k_proj, v_proj, "
         "o_proj, gate_proj, up_proj and down_proj where the model has them, else all linear layers.",
     )
+    target_parameters: list[str] | None = option(
+        None,
+        "Weights that stand in no layer of their own and get LoRA matrices too, by the end of their name: the experts "
+        "of a mixture, such as mlp.experts.gate_up_proj.",
+    )
     exclude_modules: str | list[str] | None = option(
         None, "Layers among target_modules that get none after all: names, or a regular expression."
     )

@@ -30,6 +30,7 @@ ADAPTER_OPTIONS = (
     "use_rslora",
     "use_dora",
     "exclude_modules",
+    "target_parameters",
     "layers_to_transform",
     "init_lora_weights",
     "loraplus_lr_ratio",
@@ -111,6 +112,14 @@ def quantization_without_adapter(candidate: Candidate) -> Iterator[str]:
     for name in ("load_in_4bit", "load_in_8bit"):
         if getattr(candidate, name) and not candidate.use_lora:
             yield f"{candidate.at(name)} without use_lora: quantized weights cannot be trained. Set use_lora to true."
+
+
+def quantized_experts_without_4bit(candidate: Candidate) -> Iterator[str]:
+    if candidate.quantize_experts and not candidate.load_in_4bit:
+        yield (
+            f"{candidate.at('quantize_experts')} without load_in_4bit: experts are held as the other weights are, in 4 "
+            "bits. Set load_in_4bit, or leave quantize_experts out."
+        )
 
 
 def adapter_options_without_adapter(candidate: Candidate) -> Iterator[str]:
@@ -497,6 +506,7 @@ RULES: tuple[Rule, ...] = (
     pure_float16_training,
     two_quantizations,
     quantization_without_adapter,
+    quantized_experts_without_4bit,
     adapter_options_without_adapter,
     freezing_with_adapter,
     freezing_everything,

@@ -35,6 +35,11 @@ class ModelOptions:
     )
     load_in_4bit: bool = option(False, "Hold the frozen base in 4 bits (QLoRA, by bitsandbytes). Needs use_lora.")
     load_in_8bit: bool = option(False, "Hold the frozen base in 8 bits (bitsandbytes). Needs use_lora.")
+    quantize_experts: bool = option(
+        False,
+        "With load_in_4bit: hold the experts of a mixture in 4 bits too, which are no linear layers. They are loaded "
+        "in full first, on the CPU.",
+    )
     bnb_4bit_quant_type: str = option(
         "nf4",
         "The sixteen values of 4 bits: nf4 for weights as networks have them, fp4 for plain floats.",

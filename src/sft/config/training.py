@@ -29,6 +29,11 @@ class TrainingOptions:
     max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm. 0: never.", minimum=0)
     fp16: bool = option(False, "Compute in float16 with loss scaling. For GPUs without bfloat16.")
     bf16: bool = option(False, "Compute in bfloat16. For Ampere and newer GPUs, and recent CPUs.")
+    router_aux_loss: bool = option(
+        False,
+        "Mixtures of experts: add the model's own loss for using its experts evenly, times router_aux_loss_coef of its "
+        "config.",
+    )
     gradient_checkpointing: bool = option(
         False, "Recompute activations in the backward pass: less memory, about a third more time."
     )

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from sft.errors import ModelError
 from sft.models.residual import changes_weights, remember_start
-from sft.models.targets import check_excluded, choose_targets, within_layers
+from sft.models.targets import check_excluded, check_parameters, choose_targets, within_layers
 
 
 def add_adapter(
@@ -22,6 +22,7 @@ def add_adapter(
     alpha: float,
     dropout: float,
     target_modules: str | list[str] | None = None,
+    target_parameters: list[str] | None = None,
     exclude_modules: str | list[str] | None = None,
     layers: list[int] | None = None,
     modules_to_save: list[str] | None = None,
@@ -37,6 +38,7 @@ def add_adapter(
     What is not quantised of a quantised base keeps its precision: nothing of it is trained.
 
     Args:
+        target_parameters: ends of names of weights, not layers, that get matrices too.
         layers: numbers of the decoder layers that get matrices. None: all.
         token_rows: rows of the embeddings that are trained with it, by layer.
         start: how the matrices begin, by PEFT's words; "default" for B = 0.
@@ -50,6 +52,7 @@ def add_adapter(
             adapted = PeftModel.from_pretrained(model, adapter_name_or_path, is_trainable=True)
         else:
             check_excluded(model, exclude_modules)
+            check_parameters(model, target_parameters)
             targets, layers = within_layers(model, choose_targets(model, target_modules), layers)
             config = LoraConfig(
                 task_type="CAUSAL_LM",
@@ -57,6 +60,7 @@ def add_adapter(
                 lora_alpha=alpha,
                 lora_dropout=dropout,
                 target_modules=targets,
+                target_parameters=target_parameters,
                 exclude_modules=exclude_modules,
                 layers_to_transform=layers,
                 modules_to_save=modules_to_save,

@@ -51,6 +51,17 @@ def check_excluded(model: nn.Module, excluded: str | list[str] | None) -> None:
         )
 
 
+def check_parameters(model: nn.Module, asked: Sequence[str] | None) -> None:
+    """Raise ModelError for ``target_parameters`` that are not there; PEFT would pass over them."""
+    names = [name for name, _ in model.named_parameters()]
+    ends = sorted({name.rpartition(".layers.")[2].partition(".")[2] for name in names if ".layers." in name})
+    missing = [one for one in asked or () if not any(name == one or name.endswith(f".{one}") for name in names)]
+    if missing:
+        raise ModelError(
+            f"target_parameters: {', '.join(missing)} not found in the model. Weights of its layers: {', '.join(ends)}"
+        )
+
+
 def within_layers(
     model: PreTrainedModel, targets: str | list[str], layers: Sequence[int] | None
 ) -> tuple[str | list[str], list[int] | None]:

@@ -23,7 +23,9 @@ from transformers import (
 
 from sft.data.collate import Collator, TrainingRows
 from sft.data.types import Batch
+from sft.models.experts import balance_loss
 from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order
+from sft.training.gather import holds_shards
 from sft.training.loss import summed_loss
 from sft.training.order import EpochCallback, RowOrder
 
@@ -77,6 +79,8 @@ class WalkTrainer(RunTrainer):
     ) -> Any:
         """This batch's share of the step's loss. Gradients are averaged over processes, hence the factor."""
         loss, outputs = summed_loss(self._head(), model, inputs)
+        if (balance := balance_loss(self.accelerator.unwrap_model(self.model), outputs)) is not None:
+            loss = loss + balance * inputs["num_trained"]
         divisor = inputs["num_trained"] if num_items_in_batch is None else num_items_in_batch
         loss = loss * (self.accelerator.num_processes / max(divisor, 1.0))
         return (loss, outputs) if return_outputs else loss
@@ -100,7 +104,7 @@ class WalkTrainer(RunTrainer):
     def _summed_evaluation_loss(self, eval_dataset: TrainingRows | None) -> tuple[float, float]:
         loader = self.get_eval_dataloader(eval_dataset)
         model = self.model_wrapped
-        if not self.is_in_train:
+        if not self.is_in_train and model is self.model and not holds_shards(model):
             model = self.accelerator.prepare_model(self.model, evaluation_mode=True)
         was_training = model.training
         model.eval()

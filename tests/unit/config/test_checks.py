@@ -50,6 +50,12 @@ PROBLEMS = [
         "choose one",
     ),
     Case("quantization_without_adapter", {"load_in_8bit": True}, {"load_in_8bit": True, "use_lora": True}, "use_lora"),
+    Case(
+        "quantized_experts_without_4bit",
+        {"quantize_experts": True},
+        {"quantize_experts": True, "load_in_4bit": True, "use_lora": True},
+        "Set load_in_4bit",
+    ),
     Case("adapter_options_without_adapter", {"lora_r": 8}, {"lora_r": 8, "use_lora": True}, "would be ignored"),
     Case(
         "adapter_options_without_adapter", {"lora_r": 9, "use_lora": False}, {"lora_r": 8, "use_lora": False}, "ignored"
