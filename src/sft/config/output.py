@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sft.config.option import option
 
-ALSO_WRITTEN = ("trainer_log", "results", "loss_plot", "trainer_state", "arguments")
+ALSO_WRITTEN = ("trainer_log", "results", "loss_plot", "trainer_state", "arguments", "log")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,5 +37,6 @@ class OutputOptions:
         [],
         "Files in output_dir that users of other tools look for: trainer_log (trainer_log.jsonl, a line a logged "
         "step), results (train_results.json, eval_results.json, all_results.json), loss_plot (training_loss.png; needs "
-        "matplotlib), trainer_state (trainer_state.json) and arguments (train_args.json).",
+        "matplotlib), trainer_state (trainer_state.json), arguments (train_args.json) and log (train.log, what the run "
+        "says).",
     )

@@ -76,7 +76,7 @@ OVERLONG = (
     "what lies beyond max_seq_length leaves by whole exchanges; an answer too long by itself is left out and counted, "
     "where the original cut it in the middle"
 )
-ALSO_WRITE = ["arguments", "results", "trainer_state"]
+ALSO_WRITE = ["arguments", "log", "results", "trainer_state"]
 
 Values = Mapping[str, RawValue]
 

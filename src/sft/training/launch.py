@@ -12,6 +12,11 @@ from pathlib import Path
 
 from sft.errors import ConfigError
 
+SPOKEN = logging.getLogger("sft.run")
+"""Gets what is announced. It has no handler, so that nothing comes of it, unless a run keeps a log."""
+SPOKEN.setLevel(logging.INFO)
+SPOKEN.propagate = False
+
 SIZE_NAMES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 RANK_NAMES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 """Environment variables of torchrun, accelerate and deepspeed (the first of each), and of MPI."""
@@ -60,6 +65,7 @@ def announce(text: str = "") -> None:
     """Print a line for people, once for all processes, beside the output that programs read."""
     if is_main_process():
         print(text, file=sys.stderr, flush=True)
+        SPOKEN.info(text)
 
 
 def quiet_libraries() -> None:
