@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import TrainerState, TrainingArguments
 
 from sft.data.collate import TrainingRows
+from sft.training.gather import gather_weights, read_weights
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
 
@@ -23,7 +24,7 @@ class RunTrainer(LoraPlusTrainer):
 
     def restore(self, checkpoint: Path) -> None:
         """Take the weights and the history of a checkpoint, without training on."""
-        self._load_from_checkpoint(str(checkpoint))
+        read_weights(self.accelerator.unwrap_model(self.model), checkpoint)
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
@@ -40,6 +41,19 @@ class RunTrainer(LoraPlusTrainer):
             return value
         here = torch.tensor(value, dtype=torch.float64, device=self.args.device)
         return float(self.accelerator.reduce(here, reduction="sum"))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights; what is shared out over the processes is gathered as at the end of the run."""
+        weights = gather_weights(self) if self._gathers_checkpoints() else None
+        if weights is None:
+            super().save_model(output_dir, _internal_call)
+        else:
+            self._save(output_dir, state_dict=weights)
+
+    def _gathers_checkpoints(self) -> bool:
+        """FSDP can be told to leave the weights of checkpoints in shards."""
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        return plugin is None or "SHARDED" not in str(plugin.state_dict_type)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Weights as safetensors, and the tokenizer. No pickled arguments: they can hold tokens and run code."""

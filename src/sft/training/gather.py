@@ -32,7 +32,7 @@ def gather_weights(trainer: Any) -> dict[str, torch.Tensor] | None:
             weights = wrapped._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=has_adapter)
         else:
             weights = trainer.accelerator.get_state_dict(wrapped)
-    elif any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+    elif holds_shards(model):
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=has_adapter)
         weights = get_model_state_dict(model, options=options)
     elif trainer.is_fsdp_enabled and wrapped is not model:
@@ -40,6 +40,11 @@ def gather_weights(trainer: Any) -> dict[str, torch.Tensor] | None:
     else:
         return None
     return without_tied(model, weights or {})
+
+
+def holds_shards(model: nn.Module) -> bool:
+    """Whether FSDP2 has shared out the weights of this very model; it wraps none around it."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def without_tied(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
