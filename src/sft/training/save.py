@@ -12,18 +12,24 @@ from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
 from sft.export.card import DataSource, TrainingFacts
-from sft.export.merge import MergeResult, merge_adapter
+from sft.export.merge import merge_adapter
+from sft.export.merge_result import MergeResult
 from sft.export.save import save_final
+from sft.models.quantization import quantization_of
 from sft.models.tokenizer import template_origin
+from sft.training.base import RunTrainer
+from sft.training.gather import gather_weights, loading_whole_models
 from sft.training.launch import announce
 from sft.training.plan import Plan
-from sft.training.trainer import WalkTrainer
 
 CARD_OPTIONS = (
     "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate",
     "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "max_length", "packing", "seed", "bf16", "fp16",
 )  # fmt: skip
-ADAPTER_OPTIONS = ("lora_r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
+ADAPTER_OPTIONS = (
+    "lora_r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights", "loraplus_lr_ratio",
+    "load_in_4bit", "load_in_8bit",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class ModelSaver:
     """Writes the model or adapter of a run as it is now, with all that its use needs."""
 
     config: SFTConfig
-    trainer: WalkTrainer
+    trainer: RunTrainer
     tokenizer: PreTrainedTokenizerBase
     plan: Plan
 
@@ -68,6 +74,7 @@ class ModelSaver:
                 template_defaults=report.generation_kwargs,
                 state_dict=state_dict,
                 keep_others=name == ".",
+                quantization=quantization_of(self.config),
             )
         self.trainer.accelerator.wait_for_everyone()
         return folder
@@ -81,27 +88,21 @@ def save_run(saver: ModelSaver, results: Mapping[str, Any]) -> SavedModel:
         return SavedModel(folder, None)
     merge = None
     if saver.trainer.is_world_process_zero():
-        merge = merge_adapter(
-            base_model=config.model_name_or_path,
-            adapter_path=folder,
-            output_path=root / config.merged_dir,
-            base_revision=config.model_revision,
-            trust_remote_code=config.trust_remote_code,
-            keep_others=True,  # an earlier end of this run may have merged there
-        )
+        with loading_whole_models():
+            merge = merge_adapter(
+                base_model=config.model_name_or_path,
+                adapter_path=folder,
+                output_path=root / config.merged_dir,
+                base_revision=config.model_revision,
+                trust_remote_code=config.trust_remote_code,
+                keep_others=True,  # an earlier end of this run may have merged there
+            )
         announce(
-            f"merged model against adapter, as written, on {merge.num_prompts} prompts: max logit difference "
-            f"{merge.max_logit_difference:.1e}, top-1 agreement {merge.top1_agreement:.2%}"
+            "merged model, as written, against adapter: "
+            + ", ".join(f"{name} {figure}" for name, figure in merge.agreement())
         )
     saver.trainer.accelerator.wait_for_everyone()
     return SavedModel(folder, root / config.merged_dir, merge)
-
-
-def gather_weights(trainer: WalkTrainer) -> dict[str, Any] | None:
-    """All weights on the first process, where they are sharded over several; None where each process has them all."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        return trainer.accelerator.get_state_dict(trainer.model_wrapped)  # type: ignore[no-any-return]
-    return None
 
 
 def card_facts(
