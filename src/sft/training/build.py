@@ -40,6 +40,7 @@ from sft.training.early_stopping import StopEarly
 from sft.training.isolation import Isolation, prove_isolation
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.plan import Plan
+from sft.training.run_log import LoggedFigures
 from sft.training.trainer import WalkTrainer
 
 WITNESS_TOKENS = 64
@@ -189,6 +190,8 @@ def build_trainer(
         ours.append(DeadAdapters(config.target_modules))
     if "trainer_log" in config.also_write:
         ours.append(TrainerLog(folder))
+    if "log" in config.also_write:
+        ours.append(LoggedFigures())
     if config.early_stopping_patience is not None:
         ours.append(StopEarly(config.early_stopping_patience))
     if config.gen_questions_file is not None:

@@ -57,6 +57,7 @@ from sft.training.parallel import (
 from sft.training.peers import agree, naming_peers
 from sft.training.plan import Plan, describe_plan, make_plan
 from sft.training.record import describe_run, read_record, write_record
+from sft.training.run_log import end_log, keep_log
 from sft.training.save import ModelSaver, SavedModel, save_run
 from sft.training.strategy import AskedStrategy, asked_strategy
 from sft.training.task_data import task_rows
@@ -162,6 +163,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         write_record(folder, record)
         if "arguments" in config.also_write:
             write_arguments(config)
+        if "log" in config.also_write:
+            keep_log(folder, config.notes)
     announce(f"plan\n{describe_plan(plan)}")
     announce(describe_model(model, config))
     return AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
@@ -221,6 +224,7 @@ def train(run: AssembledRun) -> RunResult:
         record = read_record(folder) or {}
         write_record(folder, {**record, "result": result.to_dict()})
         write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after)
+        end_log()
     return result
 
 
