@@ -70,8 +70,9 @@ class DataOptions:
 
     chat_template: str | None = option(
         None,
-        "Chat template: a name that sft ships (sft doctor lists them), a .jinja file, or template text. Unset: the "
-        "tokenizer's own; for a tokenizer without one, chatml. The choice is saved with the model.",
+        "Chat template: a name that sft ships (sft doctor lists them), a .jinja file, or template text; own: the "
+        "tokenizer's, an error where it has none. Unset: the tokenizer's own; for a tokenizer without one, chatml. The "
+        "choice is saved with the model.",
     )
     use_chat_template: bool = option(
         True, "Render conversations with a chat template. False: plain 'Instruction: / Response:' text."

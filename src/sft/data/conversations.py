@@ -119,6 +119,7 @@ def read_conversations(
             role_names={**(role_names or {}), **spec.role_names},
             role_key=spec.role_key,
             content_key=spec.content_key,
+            drop_system=spec.drop_system,
             system_prompt=system_prompt,
             input_separator=input_separator,
         )

@@ -16,6 +16,7 @@ from sft.models.added_tokens import add_tokens
 
 PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>", "<PAD>", "<|finetune_right_pad_id|>")
 EOS_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eot_id|>", "<|im_end|>")
+OWN = "own"
 CHATML_TOKENS = frozenset({"<|im_start|>", "<|im_end|>"})
 ANSWER = "\ue000"
 UNDEMANDING = ("default", "alpaca", "instruction", "vicuna", "zephyr")
@@ -41,8 +42,9 @@ def load_tokenizer(
         name: a folder, or a name on the Hugging Face hub.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run tokenizer code that comes with the model.
-        chat_template: a name that sft ships, a .jinja file or template text. None: the tokenizer's own; without one
-            ``chatml`` where its tokens are there, else ``default``, which ends answers with ``eos_token``.
+        chat_template: a name that sft ships, a .jinja file or template text; ``own`` for the tokenizer's, or an error.
+            None: the tokenizer's own; without one ``chatml`` where its tokens are there, else ``default``, which ends
+            answers with ``eos_token``.
         use_chat_template: False asks for the plain ``instruction`` text.
         special_tokens: which tokens play the special parts ("eos_token", ...), where the tokenizer says otherwise.
         added_tokens: words that become one token each.
@@ -81,6 +83,8 @@ def choose_template(
     """Set the chat template of a loaded tokenizer, as ``load_tokenizer`` describes."""
     if not use_chat_template:
         _set_template(tokenizer, "instruction", "use_chat_template is False")
+    elif chat_template == OWN:
+        _require_template(tokenizer)
     elif chat_template is not None:
         _set_template(tokenizer, chat_template, "chat_template")
     elif tokenizer.chat_template is not None:
@@ -89,6 +93,16 @@ def choose_template(
         _set_template(tokenizer, "chatml", "the tokenizer has none, but has its tokens")
     else:
         _set_template(tokenizer, "default", "the tokenizer has none")
+
+
+def _require_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Take the tokenizer's own template, and no other."""
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"chat_template {OWN!r}: the tokenizer of {tokenizer.name_or_path} has no chat template. Name one, such as "
+            "chatml, or leave chat_template out to have one chosen."
+        )
+    setattr(tokenizer, _ORIGIN, "the tokenizer's own")
 
 
 def template_origin(tokenizer: PreTrainedTokenizerBase) -> str:

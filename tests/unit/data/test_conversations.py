@@ -222,6 +222,17 @@ def test_columns_that_are_not_named_can_be_left_unread(tmp_path: Path, format_ty
     assert [message.content for message in bare.messages] == ["q", "a"]
 
 
+def test_system_messages_of_a_source_can_be_left_out(tmp_path: Path):
+    turns = [("system", "s"), ("user", "q"), ("assistant", "a")]
+    rows = [{"messages": [{"role": role, "content": content} for role, content in turns]}]
+    path = write(tmp_path / "rows.jsonl", rows)
+    found = read([{"path": path, "drop_system": True}, path])
+    assert [[message.role for message in one.messages] for one in found.conversations] == [
+        ["user", "assistant"],
+        ["system", "user", "assistant"],
+    ]
+
+
 def is_usable(row: Any) -> bool:
     """What an alpaca row needs, said once more in other words."""
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("instruction", "output")):

@@ -239,3 +239,10 @@ def test_another_token_plays_the_part_and_stays_in_it_when_saved(folder: Path, t
 def test_a_text_that_is_no_token_cannot_play_a_part(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"eos_token is '<eot>', which is no token .*added_special_tokens"):
         load_tokenizer(str(folder), special_tokens={"eos_token": "<eot>"})
+
+
+def test_own_template_is_the_tokenizers_or_an_error(folder: Path, tmp_path: Path) -> None:
+    own = save(tmp_path / "own", special=["</s>"], names={"eos_token": "</s>"}, template=OWN)
+    assert load_tokenizer(str(own), chat_template="own").chat_template == OWN
+    with pytest.raises(ModelError, match="has no chat template"):
+        load_tokenizer(str(folder), chat_template="own")

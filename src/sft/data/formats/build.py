@@ -27,6 +27,8 @@ def build_conversation(row: Row, messages: Sequence[Message], options: FormatOpt
     weight, is_trained, template_kwargs = read_row_switches(row, options)
     if not is_trained:
         messages = [replace(message, train=False) for message in messages]
+    if options.drop_system:
+        messages = [message for message in messages if message.role != "system"]
     _check_answers(row, messages)
     _check_media(row)
     messages = _with_system(row, messages, options)

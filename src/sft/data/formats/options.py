@@ -63,6 +63,9 @@ class FormatOptions:
     content_key: str | None = None
     """Key of a turn under which its text stands; None: content or value."""
 
+    drop_system: bool = False
+    """Whether system messages of the rows are left out; ``system_prompt`` comes in their place."""
+
     input_separator: str = "\n\n"
     """What stands between instruction and input. LLaMA-Factory writes one line break instead."""
 

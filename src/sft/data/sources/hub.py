@@ -46,7 +46,8 @@ def _load(spec: SourceSpec, folder: str | None) -> Any:
     try:
         if folder is not None:
             return datasets.load_from_disk(folder)
-        return datasets.load_dataset(spec.path, spec.subset, split=spec.split, revision=spec.revision)
+        files = {spec.split.partition("[")[0]: list(spec.data_files)} if spec.data_files else None
+        return datasets.load_dataset(spec.path, spec.subset, data_files=files, split=spec.split, revision=spec.revision)
     except Exception as error:  # datasets lets through errors of a dozen libraries
         reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         if folder is not None:

@@ -29,6 +29,9 @@ class SourceSpec:
     revision: str | None = None
     """Branch, tag or commit of a hub data set."""
 
+    data_files: Sequence[str] = ()
+    """Files of a hub data set that are read, by their path in it; none means all of the split."""
+
     format_type: str | None = None
     """How its rows are written; None leaves it to be found out from them."""
 
@@ -55,6 +58,9 @@ class SourceSpec:
 
     content_key: str | None = None
     """Key of a turn under which its text stands; None: content or value."""
+
+    drop_system: bool = False
+    """Leave the system messages of its conversations out."""
 
 
 def parse_sources(
@@ -169,8 +175,12 @@ def _check_texts(values: Mapping[str, Any], where: str) -> list[str]:
     if isinstance(format_type, str) and format_type not in FORMAT_TYPES:
         hint = nearest(format_type, FORMAT_TYPES)
         problems.append(f"{where}.format_type is {format_type!r}{hint}; known are {', '.join(FORMAT_TYPES)}")
-    if not isinstance(values.get("only_columns", False), bool):
-        problems.append(f"{where}.only_columns is {values['only_columns']!r}; write true or false")
+    for name in ("only_columns", "drop_system"):
+        if not isinstance(values.get(name, False), bool):
+            problems.append(f"{where}.{name} is {values[name]!r}; write true or false")
+    files = values.get("data_files", [])
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        problems.append(f"{where}.data_files is {files!r}; write a list of paths within the data set")
     problems += _check_roles(values.get("role_names", {}), f"{where}.role_names")
     columns = values.get("columns", {})
     if not isinstance(columns, Mapping):

@@ -58,6 +58,8 @@ SHIPPED: Mapping[str, Shipped] = {
     "default": Shipped("default", "System: / User: / Assistant:, for models that have no format yet", bos="habit"),
     "empty": Shipped("empty", "contents alone, one after the other; an answer ends with eos_token", bos="habit"),
     "instruction": Shipped("instruction", "Instruction: / Response:, plain text", bos="habit"),
+    "axolotl_alpaca": Shipped("axolotl_alpaca", "Stanford Alpaca's with its two openings, as axolotl", bos="habit"),
+    "axolotl_alpaca_chat": Shipped("axolotl_alpaca_chat", "the same as SYSTEM: / USER: / ASSISTANT:", bos="habit"),
     # families
     "baichuan": Shipped("baichuan", "Baichuan-13B-Chat", ("<reserved_102>", "<reserved_103>")),
     "baichuan2": Shipped("baichuan2", "Baichuan2-Chat", ("<reserved_106>", "<reserved_107>")),

@@ -83,3 +83,21 @@ def test_data_sets_of_the_cache_and_of_the_disk_are_read_without_a_network(tmp_p
     assert "no such file or folder" in absent["error"]
     assert "owner/absent[train] at revision 'v2' it could not be had" in absent["error"]
     assert "\n" not in absent["error"]
+
+
+def test_files_of_a_hub_data_set_are_asked_for_by_name(monkeypatch: pytest.MonkeyPatch):
+    import datasets
+
+    from sft.data.sources import parse_sources, read_rows
+
+    asked: list[object] = []
+
+    def load_dataset(*args: object, **kwargs: object) -> datasets.Dataset:
+        asked.append((args, kwargs))
+        return datasets.Dataset.from_list([{"text": "a"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (spec,) = parse_sources([{"path": "owner/set", "split": "train[:1%]", "data_files": ["a/b.jsonl"]}])
+    assert [row.values for row in read_rows(spec)] == [{"text": "a"}]
+    files = {"train": ["a/b.jsonl"]}
+    assert asked == [(("owner/set", None), {"data_files": files, "split": "train[:1%]", "revision": None})]
