@@ -7,6 +7,7 @@ walk does it right and a note says what differs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -40,13 +41,6 @@ REQUIRED = {
 STAGES = ("sft", "pretrain", "dpo")
 MODES = ("full", "lora", "qlora")
 LORA_KEYS = ("lora_rank", "lora_alpha", "lora_dropout")
-TEMPLATES = (
-    "default", "baichuan", "baichuan2", "chatglm2", "chatglm3", "deepseek", "gemma", "internlm", "internlm2", "llama2",
-    "llama3", "mamba", "minicpm", "minicpm3", "mistral", "mixtral", "orion", "phi3", "qwen", "vicuna", "xverse", "yi",
-    "zephyr", "ziya2",
-)  # fmt: skip
-"""Names in Firefly's component/template.py; mamba is the fork's."""
-
 MENDED_TEMPLATES = {
     "mamba": "turns end with the tokenizer's end token; the original wrote </s>, which is plain text to Mamba's "
     "tokenizer, so that the model never learned to stop",
@@ -72,6 +66,9 @@ ARGUMENTS: dict[str, Any] = {
 
 LORA: dict[str, Any] = {"lora_r": 64, "lora_alpha": 16, "lora_dropout": 0.05}
 
+EXPERTS = re.compile(r"mixtral|qwen.*moe")
+"""Models whose config asks for a loss that balances experts."""
+
 OVERLONG = (
     "what lies beyond max_seq_length leaves by whole exchanges; an answer too long by itself is left out and counted, "
     "where the original cut it in the middle"
@@ -89,8 +86,9 @@ def recognises(values: Values) -> bool:
 def translate(values: Values, overrides: Values) -> Translation:
     """``values``: the file as read; ``overrides``: our options on the command line, which win over the file."""
     draft = Draft(NAME, overrides)
-    stage = _word(overrides.get("stage", values.get("task_type")), "sft")
-    adapts = _trains_adapter(values, overrides)
+    own = {**values, **overrides}
+    stage = _word(own.get("stage", values.get("task_type")), "sft")
+    adapts = _trains_adapter(own)
     for key, raw in values.items():
         if key in NOT_USED:
             draft.ignore(key, raw, NOT_USED[key])
@@ -113,10 +111,10 @@ def translate(values: Values, overrides: Values) -> Translation:
     return draft.finish()
 
 
-def _trains_adapter(values: Values, overrides: Values) -> bool:
-    """Whether LoRA matrices are trained; what the command line says comes before the file's mode."""
-    if "use_lora" in overrides:
-        return _word(overrides["use_lora"]) in TRUE_WORDS
+def _trains_adapter(values: Values) -> bool:
+    """Whether LoRA matrices are trained; our own option for it comes before Firefly's mode."""
+    if "use_lora" in values:
+        return _word(values["use_lora"]) in TRUE_WORDS
     return _word(values.get("train_mode"), "qlora") != "full"
 
 
@@ -144,19 +142,10 @@ def _translate_template(draft: Draft, key: str, raw: RawValue, stage: str) -> No
         draft.ignore(key, raw, "texts are not rendered by a template")
     elif name in (None, ""):
         draft.ignore(key, raw, "empty: the tokenizer's own template is taken")
-    elif name not in TEMPLATES:
-        draft.give(key, raw, "chat_template")
     elif (own := f"firefly_{name}") in template_names():
         draft.give(key, replace(raw, value=own), "chat_template", _about_template(name, own))
-    elif name in template_names():
-        draft.give(key, raw, "chat_template", MENDED_TEMPLATES.get(name, ""))
     else:
-        draft.refuse(
-            key,
-            f"there is no template {name!r} here. Give --chat_template FILE.jinja, or leave the key out to take the "
-            "tokenizer's own",
-            raw.origin,
-        )
+        draft.give(key, raw, "chat_template", MENDED_TEMPLATES.get(name, ""))
 
 
 def _about_template(name: str, own: str) -> str:
@@ -180,6 +169,7 @@ def _translate_argument(draft: Draft, key: str, raw: RawValue) -> None:
 def _apply_defaults(draft: Draft, stage: str, *, adapts: bool) -> None:
     _default_mode(draft, adapts=adapts)
     _default_stage(draft, stage)
+    _default_experts(draft)
     draft.default("model_dir", ".", "the result lies in output_dir itself")
     draft.default("also_write", ALSO_WRITE)
     for target, value in ARGUMENTS.items():
@@ -195,6 +185,13 @@ def _default_mode(draft: Draft, *, adapts: bool) -> None:
     for target, value in LORA.items():
         draft.default(target, value)
     draft.default("target_modules", "all-linear", "every linear layer but the output head")
+
+
+def _default_experts(draft: Draft) -> None:
+    """The original looks into the model's config, which is not here yet; names tell."""
+    name = draft.overrides.get("model_name_or_path", draft.values.get("model_name_or_path"))
+    if name is not None and EXPERTS.search(str(name.value).lower()):
+        draft.default("router_aux_loss", True, "the model's name tells of experts, which the original balances")
 
 
 def _default_stage(draft: Draft, stage: str) -> None:

@@ -13,6 +13,7 @@ from sft.config.renamed import apply_renames
 from sft.data.templates import template_names
 from sft.dialects import Note, Translation, recognise, translate
 from sft.errors import ConfigError
+from sft.training.also_write import write_arguments
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "firefly"
 SMALLEST = {"model_name_or_path": "m", "train_file": "d.jsonl", "max_seq_length": 1024, "output_dir": "o"}
@@ -282,6 +283,30 @@ def test_neither_half_precision_is_allowed_and_both_are_not(configured: Any) -> 
     assert (configured(QLORA).fp16, configured(QLORA).bf16) == (False, False)
     with pytest.raises(ConfigError, match="only one of the two"):
         configured({**QLORA, "fp16": True, "bf16": True})
+
+
+@pytest.mark.parametrize(
+    ("model", "balanced"),
+    [
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", True),
+        ("Qwen/Qwen1.5-MoE-A2.7B-Chat", True),
+        ("deepseek-ai/deepseek-moe-16b-chat", False),
+        ("Qwen/Qwen1.5-7B-Chat", False),
+    ],
+)
+def test_experts_are_balanced_as_in_the_original(model: str, balanced: bool, configured: Any) -> None:
+    assert configured({**QLORA, "model_name_or_path": model}).router_aux_loss is balanced
+
+
+@pytest.mark.parametrize("mode", ["full", "lora", "qlora"])
+def test_what_a_run_was_told_can_be_read_again(mode: str, configured: Any, tmp_path: Path) -> None:
+    """train_args.json of a run holds our options; it trains the same by this door and by sft train."""
+    changes = {"train_mode": mode, "template_name": "llama2", "eval_file": "e.jsonl", "output_dir": str(tmp_path / "o")}
+    first = configured({**QLORA, **changes})
+    write_arguments(first)
+    path = str(tmp_path / "o" / "train_args.json")
+    assert config_from_words([path], "firefly_args") == first
+    assert config_from_words([path]) == first
 
 
 def test_launchers_may_add_a_rank(configured: Any) -> None:
