@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from sft.config.values import RawValue
-from sft.dialects import accelerate_yaml, firefly_args, llama_factory, longbench_args, qwen3_args, trl
+from sft.dialects import accelerate_yaml, axolotl, firefly_args, llama_factory, longbench_args, qwen3_args, trl
 from sft.dialects.translation import STATUSES, Note, Translation
 
 
@@ -29,6 +29,7 @@ DIALECTS: dict[str, Dialect] = {
     firefly_args.NAME: firefly_args,
     llama_factory.NAME: llama_factory,
     trl.NAME: trl,
+    axolotl.NAME: axolotl,
     qwen3_args.NAME: qwen3_args,
     longbench_args.NAME: longbench_args,
 }
