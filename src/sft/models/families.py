@@ -64,6 +64,12 @@ def model_type_of(config: Any) -> str:
     return str(getattr(text, "model_type", None) or getattr(config, "model_type", ""))
 
 
+def read_past_the_layer(config: Any) -> tuple[str, ...]:
+    """Last names of layers whose weight the family's code takes itself, somewhere: it must stay a plain tensor."""
+    limits = LORA_LIMITS.get(model_type_of(config), LoraLimits())
+    return (*limits.refused, *limits.unread, *limits.fused)
+
+
 INSTEAD_OF_PACKING = {
     "packing": "shorter rows are padded on the right, which changes nothing",
     "isolate_documents": "documents then stand in a block one after the other, with an end token between them",
