@@ -100,6 +100,16 @@ VENDORS: dict[str, Texts] = {
         "S\n\n### Instruction:\nQ1\n\n### Response:\nA1</s>\n\n### Instruction:\nQ2\n\n### Response:\nA2</s>",
         "S\n\n### Instruction:\nQ1\n\n### Response:\n",
     ),
+    "axolotl_alpaca": Texts(
+        f"{ALPACA}\n\n### Instruction:\nQ1\n\n### Response:\nA1</s>",
+        "S\n\n### Instruction:\nQ1\n\n### Response:\nA1</s>\n\n### Instruction:\nQ2\n\n### Response:\nA2</s>",
+        "S\n\n### Instruction:\nQ1\n\n### Response:\n",
+    ),
+    "axolotl_alpaca_chat": Texts(
+        f"SYSTEM: {ALPACA}\nUSER: Q1\nASSISTANT:A1</s>",
+        "SYSTEM: S\nUSER: Q1\nASSISTANT:A1</s>USER: Q2\nASSISTANT:A2</s>",
+        "SYSTEM: S\nUSER: Q1\nASSISTANT:",
+    ),
     "baichuan": Texts(
         "<reserved_102>Q1<reserved_103>A1</s>",
         "S<reserved_102>Q1<reserved_103>A1</s><reserved_102>Q2<reserved_103>A2</s>",
