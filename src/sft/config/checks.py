@@ -15,7 +15,7 @@ from sft.config.candidate import Candidate, Unusable
 from sft.config.data import COLUMN_NAMES, ROLE_MEANINGS
 from sft.config.model import SPECIAL_TOKENS
 from sft.config.output import ALSO_WRITTEN
-from sft.config.stage_checks import STAGE_RULES
+from sft.config.stage_checks import STAGE_REMARKS, STAGE_RULES
 from sft.config.training_arguments import installed_enumerations, installed_trackers
 
 Rule = Callable[[Candidate], Iterator[str]]
@@ -553,4 +553,5 @@ REMARKS: tuple[Rule, ...] = (
     shape_of_a_loaded_adapter,
     quantisation_details_not_used,
     checkpointing_arguments_not_used,
+    *STAGE_REMARKS,
 )

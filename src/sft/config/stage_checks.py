@@ -74,6 +74,20 @@ def cutting_the_answers_off(candidate: Candidate) -> Iterator[str]:
         )
 
 
+def reference_that_the_adapter_changed(candidate: Candidate) -> Iterator[str]:
+    """Both take their part out of the base weights, so that the model without its adapter is another one."""
+    if candidate.stage == "dpo" and candidate.init_lora_weights.startswith(("pissa", "olora")):
+        yield (
+            f"{candidate.at('init_lora_weights')} in {candidate.at('stage')}: the model is compared with itself without "
+            "its adapter, and this beginning changes that one. Use init_lora_weights: default."
+        )
+
+
+def dropout_not_used(candidate: Candidate) -> Iterator[str]:
+    if candidate.stage == "dpo" and candidate.is_given("lora_dropout") and candidate.lora_dropout:
+        yield f"{candidate.at('lora_dropout')} is not used: stage dpo compares answers without dropout"
+
+
 def smoothing_that_the_loss_ignores(candidate: Candidate) -> Iterator[str]:
     if candidate.dpo_label_smoothing and candidate.dpo_loss_type not in SMOOTHED_LOSS_TYPES:
         yield (
@@ -103,8 +117,11 @@ STAGE_RULES = (
     options_of_another_stage,
     options_without_meaning_in_the_stage,
     columns_of_another_stage,
+    reference_that_the_adapter_changed,
     cutting_the_answers_off,
     smoothing_that_the_loss_ignores,
     smoothing_out_of_range,
     prompt_without_room_for_an_answer,
 )
+
+STAGE_REMARKS = (dropout_not_used,)

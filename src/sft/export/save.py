@@ -108,7 +108,8 @@ def _save_adapter(
         if name and Path(name).expanduser().is_dir():
             config.base_model_name_or_path = str(Path(name).expanduser().resolve())
     with quiet_peft(), as_plain_lora(model, state_dict) as weights:
-        model.save_pretrained(folder, state_dict=weights, save_embedding_layers=save_embeddings)
+        own = {"selected_adapters": list(model.active_adapters), "save_embedding_layers": save_embeddings}
+        model.save_pretrained(folder, state_dict=weights, **own)
 
 
 @contextmanager

@@ -63,7 +63,9 @@ class RunTrainer(LoraPlusTrainer):
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         # rows of added tokens are in the adapter; PEFT would write all of the embedding beside them
-        only_adapter = {"save_embedding_layers": False} if isinstance(model, PeftModel) else {}
+        only_adapter: dict[str, Any] = {}
+        if isinstance(model, PeftModel):  # and not the copy that stage dpo may compare it with
+            only_adapter = {"save_embedding_layers": False, "selected_adapters": list(model.active_adapters)}
         model.save_pretrained(folder, state_dict=state_dict, **only_adapter)
         self.processing_class.save_pretrained(folder)
 
