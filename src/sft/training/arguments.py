@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.utils import is_torch_tf32_available
 
 from sft.config import SFTConfig
 from sft.training.dpo_run import arguments_of_stage
@@ -43,6 +44,8 @@ def training_arguments(
         use_cpu=not torch.accelerator.is_available(),
     )
     values.update(config.training_arguments)
+    if values.get("tf32") and not is_torch_tf32_available():
+        values["tf32"] = None  # it lets float32 products be coarser, which this machine cannot do
     if deepspeed is not None:
         values["deepspeed"] = deepspeed
     asked = config.training_arguments.get("gradient_checkpointing_kwargs")
