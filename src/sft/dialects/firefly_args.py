@@ -66,12 +66,22 @@ ARGUMENTS: dict[str, Any] = {
 
 LORA: dict[str, Any] = {"lora_r": 64, "lora_alpha": 16, "lora_dropout": 0.05}
 
+MAMBA_TARGETS = ["in_proj", "embeddings"]
+MAMBA_REASON = (
+    "these learn from an adapter on every machine; the original had x_proj and out_proj too, which fused kernels read "
+    "past it"
+)
+
 EXPERTS = re.compile(r"mixtral|qwen.*moe")
 """Models whose config asks for a loss that balances experts."""
 
 OVERLONG = (
     "what lies beyond max_seq_length leaves by whole exchanges; an answer too long by itself is left out and counted, "
     "where the original cut it in the middle"
+)
+LONG_PROMPT = (
+    "longer prompts lose their oldest exchanges, and one that is still too long is left out and counted; the original "
+    "cut through words"
 )
 ALSO_WRITE = ["arguments", "log", "results", "trainer_state"]
 
@@ -107,7 +117,7 @@ def translate(values: Values, overrides: Values) -> Translation:
     for key, wanted in REQUIRED.items():
         if NAMES.get(key, key) not in (*draft.values, *overrides):
             draft.refuse(key, f"is missing; give {wanted}")
-    _apply_defaults(draft, stage, adapts=adapts)
+    _apply_defaults(draft, values, stage, adapts=adapts)
     return draft.finish()
 
 
@@ -161,13 +171,15 @@ def _translate_argument(draft: Draft, key: str, raw: RawValue) -> None:
     elif key == "use_unsloth":
         draft.ignore(key, raw, "its kernels train the same, faster; those of transformers are used")
     elif key == "max_prompt_length":
-        draft.give(key, raw, key, "longer prompts lose their oldest exchanges; the original cut through words")
+        draft.give(key, raw, key, LONG_PROMPT)
     else:
         draft.take(key, raw, NAMES)
 
 
-def _apply_defaults(draft: Draft, stage: str, *, adapts: bool) -> None:
+def _apply_defaults(draft: Draft, values: Values, stage: str, *, adapts: bool) -> None:
     _default_mode(draft, adapts=adapts)
+    if adapts:
+        _default_targets(draft, values)
     _default_stage(draft, stage)
     _default_experts(draft)
     draft.default("model_dir", ".", "the result lies in output_dir itself")
@@ -180,11 +192,15 @@ def _default_mode(draft: Draft, *, adapts: bool) -> None:
     if "use_lora" not in draft.values and adapts:
         draft.default("use_lora", True, "train_mode is qlora where the file does not say")
         draft.default("load_in_4bit", True)
-    if not adapts:
-        return
+
+
+def _default_targets(draft: Draft, values: Values) -> None:
     for target, value in LORA.items():
         draft.default(target, value)
-    draft.default("target_modules", "all-linear", "every linear layer but the output head")
+    if _word(values.get("template_name")) == "mamba":
+        draft.default("target_modules", MAMBA_TARGETS, MAMBA_REASON)
+    else:
+        draft.default("target_modules", "all-linear", "every linear layer but the output head")
 
 
 def _default_experts(draft: Draft) -> None:
@@ -201,7 +217,7 @@ def _default_stage(draft: Draft, stage: str) -> None:
         draft.default("dpo_beta", 0.1)
         draft.default("overlong", "cut_start", "the oldest exchanges leave, as in the original; answers stay whole")
         if _leaves_room(draft, 512):
-            draft.default("max_prompt_length", 512)
+            draft.default("max_prompt_length", 512, LONG_PROMPT)
 
 
 def _leaves_room(draft: Draft, tokens: int) -> bool:

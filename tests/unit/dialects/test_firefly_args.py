@@ -183,6 +183,12 @@ def test_the_end_of_mamba_s_answers_is_said(read: Any) -> None:
     assert "never learned to stop" in note.reason
 
 
+def test_mamba_s_adapter_is_where_it_can_learn(read: Any, configured: Any) -> None:
+    assert configured({**QLORA, "template_name": "mamba"}).target_modules == ["in_proj", "embeddings"]
+    assert "out_proj" in note_of(read({**QLORA, "template_name": "mamba"}), "target_modules").reason
+    assert configured({**QLORA, "template_name": "mamba"}, "--target_modules", "x_proj").target_modules == ["x_proj"]
+
+
 @pytest.mark.parametrize("empty", ["", None])
 def test_no_template_is_the_tokenizer_s_own(empty: str | None, read: Any, configured: Any) -> None:
     assert configured({**QLORA, "template_name": empty}).chat_template is None
