@@ -71,6 +71,7 @@ SHIPPED: Mapping[str, Shipped] = {
     "cpm4": _chatml("MiniCPM4, ChatML after bos_token", bos="first"),
     "deepseek": Shipped("deepseek", "DeepSeek LLM and DeepSeek-V2-Lite chat"),
     "deepseek3": Shipped("deepseek3", "DeepSeek-V3, without tools", ("<｜User｜>", "<｜Assistant｜>")),
+    "deepseekr1": Shipped("deepseekr1", "DeepSeek-R1 and its distillations", ("<｜User｜>", "<｜Assistant｜>")),
     "falcon_h1": _chatml("Falcon-H1, ChatML after bos_token, without tools", bos="first"),
     "gemma": Shipped("gemma", "Gemma 1 to 3; the system message goes before the first question", GEMMA),
     "gemma2": Shipped("gemma", "Gemma 2, the same as gemma", GEMMA),
@@ -147,7 +148,7 @@ OTHERS_IMAGES = (
 
 OTHERS = (
     "aeva", "aya", "bailing", "bailing_v2", "breeze", "cohere", "command_a", "dbrx", "deepseek_v2", "deepseekcoder",
-    "deepseekr1", "devstral", "ernie", "ernie_nothink", "exaone", "exaone4", "falcon", "fewshot", "glm4", "glm4_7",
+    "devstral", "ernie", "ernie_nothink", "exaone", "exaone4", "falcon", "fewshot", "glm4", "glm4_7",
     "glm4_moe", "glmz1", "gpt_oss", "granite3", "granite4", "hunyuan", "hunyuan_small", "hy3", "hy_dense_1_8b",
     "hy_dense_7b", "index", "internlm3", "jamba", "lfm2", "metharme", "mimo", "mimo_v2", "minimax1", "minimax2",
     "ministral", "mistral_v3_tekken", "mistral_v7_tekken", "moonlight", "nemotron_h", "olmo", "openchat",

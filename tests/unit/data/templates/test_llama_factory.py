@@ -314,3 +314,17 @@ def test_several_turns_are_trained_as_each_will_be_asked(tokenizer_of: Any) -> N
         assert example.input_ids.tolist() == ids
         assert not example.loss_mask[:last].any()
         assert example.loss_mask[last:].tolist() == mask[last:]
+
+
+def test_thoughts_of_deepseekr1(tokenizer_of: Any) -> None:
+    """The same ids as theirs; the model's own prompt ends with <think>, which is therefore not trained."""
+    tokenizer = tokenizer_of("deepseekr1")
+    formats = AGREEING["deepseek3"][1]
+    answer = "<think>\none or two\n</think>\n\nMadrid."
+    ids, mask = joined(tokenizer, formats, encode_pairs(tokenizer, formats, "S", [("Spain?", answer)]))
+    [example] = Renderer(tokenizer).render(conversation_of("S", [("Spain?", answer)]))
+    opening = tokenizer.encode("<think>\n", add_special_tokens=False)
+    start = mask.index(1)
+    assert example.input_ids.tolist() == ids
+    assert ids[start : start + len(opening)] == opening
+    assert example.loss_mask.tolist() == [*mask[:start], *[0] * len(opening), *mask[start + len(opening) :]]

@@ -33,7 +33,7 @@ ENDS = {
     "qwen3_nothink": "<|im_end|>",
 }
 """The token that ends an answer, by file; elsewhere it is eos."""
-SPLITTING = {"qwen3", "chatglm2"}
+SPLITTING = {"qwen3", "chatglm2", "deepseekr1"}
 """Files that write an answer otherwise once more follows."""
 NO_SYSTEM = {"firefly_chatglm2", "firefly_deepseek", "firefly_gemma", "firefly_mistral", "firefly_phi3"}
 

@@ -143,6 +143,11 @@ VENDORS: dict[str, Texts] = {
         "<s>S<｜User｜>Q1<｜Assistant｜>A1</s><｜User｜>Q2<｜Assistant｜>A2</s>",
         "<s>S<｜User｜>Q1<｜Assistant｜>",
     ),
+    "deepseekr1": Texts(
+        "<s><｜User｜>Q1<｜Assistant｜><think>\n\n</think>\n\nA1</s>",
+        "<s>S<｜User｜>Q1<｜Assistant｜>A1</s><｜User｜>Q2<｜Assistant｜><think>\n\n</think>\n\nA2</s>",
+        "<s>S<｜User｜>Q1<｜Assistant｜><think>\n",
+    ),
     "default": Texts(
         "User: Q1\nAssistant: A1</s>\n",
         "System: S\n\nUser: Q1\nAssistant: A1</s>\nUser: Q2\nAssistant: A2</s>\n",
