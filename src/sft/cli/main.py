@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "plan": ("sft.cli.plan", "prepare the data and say what training would do, without training"),
     "inspect": ("sft.cli.inspect", "show rendered examples with the trained tokens coloured"),
     "merge": ("sft.cli.merge", "merge an adapter into its base model, and compare the two"),
+    "export": ("sft.cli.export", "merge or convert a model as an export file of LLaMA-Factory says"),
     "chat": ("sft.cli.chat", "talk to a model or adapter in the terminal"),
     "evaluate": ("sft.cli.evaluate", "ask a model the rows of tasks, and score its answers"),
     "score": ("sft.cli.score", "score a file of predictions"),

@@ -56,19 +56,28 @@ def read_translation(words: Sequence[str], dialect: str | None = None) -> tuple[
     if dialect is None:
         return None, words
     if getattr(DIALECTS[dialect], "TAKES_PAIRS", False):
-        values |= dict(_pair(words[place]) for place in parsed.pairs)
+        values |= read_pairs([words[place] for place in parsed.pairs])
         words = [word for place, word in enumerate(words) if place not in parsed.pairs]
     return translate(values, dialect, apply_renames(parsed.overrides).values), words
 
 
-def _pair(word: str) -> tuple[str, RawValue]:
-    """``lora_rank=16``: a key of the file, its value written as YAML writes it."""
-    name, _, text = word.partition("=")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    return name, RawValue(value, word)
+def read_pairs(words: Sequence[str]) -> dict[str, RawValue]:
+    """``lora_rank=16``: a key of a file, its value written as YAML writes it.
+
+    Raises:
+        ConfigError: a word without an equals sign.
+    """
+    found = {}
+    for word in words:
+        name, is_pair, text = word.partition("=")
+        if not is_pair:
+            raise ConfigError(f"unexpected word {word!r}. Keys that replace those of the file are written key=value.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        found[name] = RawValue(value, word)
+    return found
 
 
 def load_translated(translation: Translation, words: Sequence[str]) -> SFTConfig:

@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sft.errors import ConfigError
 from sft.training.callbacks import read_metrics
+from sft.training.launch import announce
 
 if TYPE_CHECKING:
     from sft.config import SFTConfig
@@ -122,8 +123,9 @@ def write_at_the_end(
     if "trainer_state" in config.also_write:
         state.save_to_json(str(folder / STATE))
     if "loss_plot" in config.also_write:
-        for key in PLOTTED:
-            plot_history(state.log_history, key, folder)
+        drawn = [plot_history(state.log_history, key, folder) for key in PLOTTED]
+        if not any(drawn):
+            announce("no loss was logged, so none is drawn; lower logging_steps for training_loss.png")
 
 
 def write_results(folder: Path, train: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None) -> None:

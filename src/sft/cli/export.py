@@ -1,0 +1,88 @@
+"""`sft export FILE.yaml`: what `llamafactory-cli export FILE.yaml` does; an adapter merged, or a model written anew.
+
+Beside the model lies a Modelfile for Ollama, where the chat template can be said in Ollama's words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sft.cli.options import read_pairs
+from sft.config import read_file
+from sft.dialects.llama_factory_export import ExportRequest, read_export
+from sft.errors import ConfigError
+
+HELP = "merge or convert a model as an export file of LLaMA-Factory says"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of this verb."""
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="YAML or JSON: model_name_or_path, adapter_name_or_path, template, export_dir, export_size (gigabytes a "
+        "file), infer_dtype, export_hub_model_id, trust_remote_code",
+    )
+    parser.add_argument("pairs", nargs="*", metavar="key=value", help="keys that replace those of the file")
+    parser.add_argument("--json", action="store_true", help="print the result as one object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge or convert, write the Modelfile, upload if asked, and say where the result is."""
+    request = read_export({**read_file(Path(args.file)), **read_pairs(args.pairs)})
+    from transformers.utils import logging
+
+    from sft.export.hub import check_name, push_folder
+
+    if request.hub_model_id is not None:
+        check_name(request.hub_model_id)
+    logging.disable_progress_bar()
+    done = export(request)
+    address = push_folder(done["path"], request.hub_model_id) if request.hub_model_id is not None else None
+    if args.json:
+        print(json.dumps({**done, "path": str(done["path"]), "hub": address}, ensure_ascii=False))
+        return 0
+    for note in done["notes"]:
+        print(f"note: {note}")
+    for name, figure in done["agreement"]:
+        print(f"  {name:<22}{figure}")
+    print(f"saved: {done['path']}  ({done['dtype']})")
+    if address is not None:
+        print(f"uploaded: {address}")
+    print(f"try it: sft chat --model {request.output}")
+    return 0
+
+
+def export(request: ExportRequest) -> dict[str, Any]:
+    """Do what was asked; path, dtype, agreement and notes of it."""
+    from sft.export.convert import convert_model, half_of
+    from sft.export.merge import merge_adapter
+    from sft.export.ollama_file import add_template, write_modelfile
+
+    if request.output is None:
+        raise ConfigError("export_dir is missing")
+    source: dict[str, Any] = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
+    dtype = request.dtype or half_of(request.model, **source)
+    notes = list(request.notes)
+    if request.adapter is not None:
+        merged = merge_adapter(
+            base_model=request.model,
+            adapter_path=request.adapter,
+            output_path=request.output,
+            dtype=dtype,
+            base_revision=request.revision,
+            trust_remote_code=request.trust_remote_code,
+            max_shard_size=request.max_shard_size,
+        )
+        path, notes, agreement = merged.path, [*notes, *merged.notes], merged.agreement()
+    else:
+        written = convert_model(
+            request.model, request.output, dtype=dtype, max_shard_size=request.max_shard_size, **source
+        )
+        path, agreement = written.path, [("compared", f"{written.num_tensors} tensors as written, bit by bit")]
+    notes += add_template(path, request.template, trust_remote_code=request.trust_remote_code)
+    notes += write_modelfile(path, trust_remote_code=request.trust_remote_code)
+    return {"path": path, "dtype": dtype, "agreement": agreement, "notes": notes}
