@@ -186,7 +186,10 @@ def test_the_end_of_mamba_s_answers_is_said(read: Any) -> None:
 def test_mamba_s_adapter_is_where_it_can_learn(read: Any, configured: Any) -> None:
     assert configured({**QLORA, "template_name": "mamba"}).target_modules == ["in_proj", "embeddings"]
     assert "out_proj" in note_of(read({**QLORA, "template_name": "mamba"}), "target_modules").reason
-    assert configured({**QLORA, "template_name": "mamba"}, "--target_modules", "x_proj").target_modules == ["x_proj"]
+    assert configured({**QLORA, "template_name": "mamba"}, "--target_modules", "x_proj,in_proj").target_modules == [
+        "x_proj",
+        "in_proj",
+    ]
 
 
 @pytest.mark.parametrize("empty", ["", None])
