@@ -78,8 +78,8 @@ def reference_that_the_adapter_changed(candidate: Candidate) -> Iterator[str]:
     """Both take their part out of the base weights, so that the model without its adapter is another one."""
     if candidate.stage == "dpo" and candidate.init_lora_weights.startswith(("pissa", "olora")):
         yield (
-            f"{candidate.at('init_lora_weights')} in {candidate.at('stage')}: the model is compared with itself without "
-            "its adapter, and this beginning changes that one. Use init_lora_weights: default."
+            f"{candidate.at('init_lora_weights')} in {candidate.at('stage')}: the model is compared with itself "
+            "without its adapter, and this beginning changes that one. Use init_lora_weights: default."
         )
 
 

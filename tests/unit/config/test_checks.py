@@ -193,6 +193,84 @@ PROBLEMS = [
         "needs worker processes",
     ),
     Case("two_shardings", {"deepspeed": "z.json", "fsdp": "full_shard"}, {"deepspeed": {"zero": 3}}, "choose one"),
+    Case(
+        "options_of_another_stage",
+        {"isolate_documents": True},
+        {"isolate_documents": True, "stage": "pretrain"},
+        "belongs to stage pretrain",
+    ),
+    Case(
+        "options_of_another_stage",
+        {"dpo_beta": 0.3, "stage": "pretrain"},
+        {"dpo_beta": 0.3, "stage": "dpo"},
+        "belongs to stage dpo",
+    ),
+    Case(
+        "options_without_meaning_in_the_stage",
+        {"packing": True, "stage": "dpo"},
+        {"packing": True},
+        "pairs are not packed",
+    ),
+    Case(
+        "options_without_meaning_in_the_stage",
+        {"train_on": "last_answer", "stage": "pretrain"},
+        {"train_on": "everything", "stage": "pretrain"},
+        "every token is trained",
+    ),
+    Case(
+        "options_without_meaning_in_the_stage",
+        {"train_tasks": ["qmsum"], "stage": "dpo"},
+        {"eval_tasks": ["qmsum"], "stage": "dpo"},
+        "one answer, not two",
+    ),
+    Case(
+        "columns_of_another_stage",
+        {"columns": {"chosen": "better"}},
+        {"columns": {"chosen": "better"}, "stage": "dpo"},
+        "chosen is not read",
+    ),
+    Case(
+        "columns_of_another_stage",
+        {"columns": {"response": "a"}, "stage": "dpo"},
+        {"columns": {"rejected": "a"}, "stage": "dpo"},
+        "Name chosen and rejected",
+    ),
+    Case(
+        "reference_that_the_adapter_changed",
+        {"init_lora_weights": "pissa", "use_lora": True, "stage": "dpo"},
+        {"init_lora_weights": "gaussian", "use_lora": True, "stage": "dpo"},
+        "compared with itself",
+    ),
+    Case(
+        "cutting_the_answers_off",
+        {"overlong": "cut_end", "stage": "dpo"},
+        {"overlong": "cut_start", "stage": "dpo"},
+        "stand at the end",
+    ),
+    Case(
+        "smoothing_that_the_loss_ignores",
+        {"dpo_label_smoothing": 0.1, "stage": "dpo"},
+        {"dpo_label_smoothing": 0.1, "dpo_loss_type": "robust", "stage": "dpo"},
+        "is not used by dpo_loss_type",
+    ),
+    Case(
+        "smoothing_out_of_range",
+        {"dpo_loss_type": "exo_pair", "stage": "dpo"},
+        {"dpo_loss_type": "exo_pair", "dpo_label_smoothing": 0.001, "stage": "dpo"},
+        "needs dpo_label_smoothing above 0",
+    ),
+    Case(
+        "smoothing_out_of_range",
+        {"dpo_loss_type": "robust", "dpo_label_smoothing": 0.5, "stage": "dpo"},
+        {"dpo_loss_type": "robust", "dpo_label_smoothing": 0.4, "stage": "dpo"},
+        "must be below 0.5",
+    ),
+    Case(
+        "prompt_without_room_for_an_answer",
+        {"max_prompt_length": 512, "max_length": 512, "stage": "dpo"},
+        {"max_prompt_length": 511, "max_length": 512, "stage": "dpo"},
+        "no room for an answer",
+    ),
 ]
 
 SURPRISES = [
@@ -242,6 +320,12 @@ SURPRISES = [
         {"gradient_checkpointing_kwargs": {"use_reentrant": False}},
         {"gradient_checkpointing_kwargs": {"use_reentrant": False}, "gradient_checkpointing": True},
         "is not used",
+    ),
+    Case(
+        "dropout_not_used",
+        {"lora_dropout": 0.1, "use_lora": True, "stage": "dpo"},
+        {"lora_dropout": 0.1, "use_lora": True},
+        "without dropout",
     ),
 ]
 
