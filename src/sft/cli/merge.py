@@ -41,6 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "float32 in memory; layers: a sample of the layers as written, one by one; auto: logits where they fit",
     )
     parser.add_argument(
+        "--base_weights",
+        choices=["full", "rounded"],
+        default="full",
+        help="of an adapter that was trained over a base in 4 or 8 bits. full: merge into the base model's weights as "
+        "they are; rounded: as they were held in training, so that the result is exactly what was trained",
+    )
+    parser.add_argument(
         "--trust_remote_code", action="store_true", help="run Python code that the base model brings along"
     )
     parser.add_argument("--push_to_hub", action="store_true", help="upload the merged model when the check has passed")
@@ -73,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         max_difference=args.max_difference,
         max_shard_size=args.max_shard_size,
         check=args.check,
+        base_weights=args.base_weights,
     )
     address = _push(args) if args.push_to_hub else None
     if args.json:

@@ -29,12 +29,14 @@ from sft.export.memory import PeakMemory, available_memory
 from sft.export.merge_request import check_output, choose_dtype, notes_on
 from sft.export.merge_result import MergeResult, card_of, describe_bytes
 from sft.export.prompts import BUILT_IN_PROMPTS
+from sft.export.quantised import choose_rounding, round_linear_layers, rounded_checkpoint
 from sft.export.save import is_tied, save_tokenizer, set_tied
 from sft.export.shards import parse_size
 from sft.export.streamed import CannotStreamError, StreamedMerge, plan_streamed_merge
-from sft.export.verify import Agreement, check_agreement, compute_logits, encode_prompts
+from sft.export.verify import Agreement, check_agreement, compare_logits, compute_logits, encode_prompts
 from sft.export.written_check import WrittenCheck, check_written
 from sft.models.load import load_model
+from sft.models.quantization import Quantization, read_quantization
 
 CHECKS = ("auto", "logits", "layers")
 """How a merge is verified. auto: by logits where a model of this size fits into memory, else layer by layer."""
@@ -58,6 +60,13 @@ class MergeTask:
     prompts: list[list[int]]
     max_difference: float | None
     max_shard_bytes: int
+    rounding: Quantization | None
+    """How the base model's weights are rounded before the merge."""
+
+    @property
+    def trained_over(self) -> Quantization | None:
+        """How the base was held when the adapter was trained."""
+        return read_quantization(self.adapter.path)
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class Merged:
     """Of each layer as it was merged, as a share of its largest output."""
     tied: bool
     peak_memory: int | None
+    as_trained: Agreement | None = None
+    """With the adapter over the base as it was held in training, where that was in few bits."""
 
 
 def merge_adapter(
@@ -86,6 +97,7 @@ def merge_adapter(
     keep_others: bool = False,
     max_shard_size: str = "5GB",
     check: str = "auto",
+    base_weights: str = "full",
 ) -> MergeResult:
     """Merge an adapter into its base model, check the result against the adapter, and save it.
 
@@ -102,6 +114,8 @@ def merge_adapter(
         keep_others: ``output_path`` is a run folder; its checkpoints and other files stay.
         max_shard_size: most bytes in one weight file, such as ``"5GB"``.
         check: how the result is verified; see ``CHECKS``.
+        base_weights: what the adapter is merged into: the base model's weights in "full", or "rounded" as they were
+            held in few bits when the adapter was trained.
 
     Raises:
         ExportError: the adapter does not fit the base model, or the merged model differs from it by more than the
@@ -135,6 +149,7 @@ def merge_adapter(
         prompts=encode_prompts(tokenizer, prompts or BUILT_IN_PROMPTS),
         max_difference=max_difference,
         max_shard_bytes=parse_size(max_shard_size),
+        rounding=choose_rounding(adapter, base_weights),
     )
     notes = notes_on(adapter, base_model, rows)
     with written_whole(output, keep_others=keep_others) as partial, torch.no_grad():
@@ -155,9 +170,11 @@ def _merge(task: MergeTask, folder: Path, check: str, notes: list[str]) -> Merge
     except CannotStreamError as reason:
         notes.append(f"merged with the whole model in memory, because {reason}")
         return _merge_in_memory(task, folder)
+    if task.rounding is not None:
+        plan.checkpoint = rounded_checkpoint(plan.checkpoint, plan.skeleton, task.rounding)
     check_vocabulary(task.adapter, task.tokenizer, plan.skeleton.model)
     by_logits = check != "layers" and (check == "logits" or _fits(task, plan, notes))
-    reference = _reference(task) if by_logits else None
+    reference = _reference(task, task.rounding) if by_logits else None
     with PeakMemory() as memory:
         tied = plan.write(folder, task.max_shard_bytes)
     _save_configs(task, plan, folder, tied=tied)
@@ -166,12 +183,12 @@ def _merge(task: MergeTask, folder: Path, check: str, notes: list[str]) -> Merge
         layers = check_written(plan, folder, tied=tied)
         return Merged(None, None, layers, differences, tied, memory.rise)
     del plan
-    agreement, bound = _verify(task, reference, folder)
-    return Merged(agreement, bound, None, differences, tied, memory.rise)
+    agreement, bound, as_trained = _verify(task, reference, folder)
+    return Merged(agreement, bound, None, differences, tied, memory.rise, as_trained)
 
 
 def _merge_in_memory(task: MergeTask, folder: Path) -> Merged:
-    model = load_adapted(task.adapter, task.base_model, rows=task.rows, **task.source)
+    model = _adapted(task, task.rounding)
     check_vocabulary(task.adapter, task.tokenizer, model)
     reference = compute_logits(model, task.prompts)
     with PeakMemory() as memory:
@@ -183,26 +200,37 @@ def _merge_in_memory(task: MergeTask, folder: Path) -> Merged:
         tied = is_tied(model)
         model.save_pretrained(folder, max_shard_size=task.max_shard_bytes)
     del model
-    agreement, bound = _verify(task, reference, folder)
-    return Merged(agreement, bound, None, (), tied, memory.rise)
+    agreement, bound, as_trained = _verify(task, reference, folder)
+    return Merged(agreement, bound, None, (), tied, memory.rise, as_trained)
 
 
-def _reference(task: MergeTask) -> list[Tensor]:
-    """Logits of the base model with the adapter on it."""
+def _adapted(task: MergeTask, rounding: Quantization | None) -> Any:
+    """The base model with the adapter on it, in float32."""
     model = load_adapted(task.adapter, task.base_model, rows=task.rows, **task.source)
+    if rounding is not None:
+        round_linear_layers(model, rounding)
+    return model
+
+
+def _reference(task: MergeTask, rounding: Quantization | None) -> list[Tensor]:
+    """Logits of the base model with the adapter on it."""
+    model = _adapted(task, rounding)
     reference = compute_logits(model, task.prompts)
     del model
     gc.collect()  # the written model is loaded later; two do not always fit
     return reference
 
 
-def _verify(task: MergeTask, reference: Sequence[Tensor], folder: Path) -> tuple[Agreement, float]:
-    """Load what was written, and compare its logits."""
+def _verify(task: MergeTask, reference: Sequence[Tensor], folder: Path) -> tuple[Agreement, float, Agreement | None]:
+    """Load what was written, and compare its logits: with the adapter's, and with the adapter's as it was trained."""
     gc.collect()
     written = load_model(str(folder), dtype=torch.float32, trust_remote_code=task.source["trust_remote_code"])
-    return check_agreement(
-        reference, compute_logits(written, task.prompts), task.dtype, max_difference=task.max_difference
-    )
+    logits = compute_logits(written, task.prompts)
+    agreement, bound = check_agreement(reference, logits, task.dtype, max_difference=task.max_difference)
+    if task.trained_over is None or task.trained_over == task.rounding:
+        return agreement, bound, None if task.trained_over is None else agreement
+    del written
+    return agreement, bound, compare_logits(_reference(task, task.trained_over), logits)
 
 
 def _fits(task: MergeTask, plan: StreamedMerge, notes: list[str]) -> bool:
@@ -251,5 +279,6 @@ def _result(
         tie_word_embeddings=merged.tied,
         peak_memory=merged.peak_memory,
         largest_file=largest_file,
+        top1_agreement_as_trained=None if merged.as_trained is None else merged.as_trained.top1_agreement,
         notes=tuple(notes),
     )

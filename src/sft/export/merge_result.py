@@ -49,6 +49,9 @@ class MergeResult:
     largest_file: int
     """Bytes of the largest weight file written."""
 
+    top1_agreement_as_trained: float | None = None
+    """The same with the adapter over the rounded weights it was trained over, where its base was held in few bits."""
+
     notes: tuple[str, ...] = ()
     """What the user should know, such as a base model that is not the one the adapter names."""
 
@@ -63,11 +66,14 @@ class MergeResult:
                 ("compared", f"{self.num_layers} layers as written, on random inputs"),
                 ("layer difference", f"{self.max_layer_difference or 0:.2e} of the largest output"),
             ]
-        return [
+        figures = [
             ("compared", f"{self.num_prompts} prompts, {self.num_positions} positions"),
             ("max logit difference", f"{self.max_logit_difference:.2e}  (allowed {self.max_difference:.2e})"),
             ("top-1 agreement", f"{self.top1_agreement:.2%}"),
         ]
+        if self.top1_agreement_as_trained is not None:
+            figures.append(("  over the rounded base", f"{self.top1_agreement_as_trained:.2%}, as it was trained"))
+        return figures
 
     def memory(self) -> str | None:
         """Peak memory beside the largest file."""

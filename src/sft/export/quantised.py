@@ -1,53 +1,96 @@
-"""What an adapter was trained over, when its base was held in few bits, and how far a merge is from that.
+"""What an adapter was trained over when its base was held in few bits, and how far a merge is from that.
 
-A merge uses the base model's weights in full, which are better weights; but the adapter learnt to answer over the rounded
-ones. How often both answer the same is measured and told. Merging into the rounded weights, written out in full, gives
-the trained model itself.
+A merge uses the base model's weights in full, which are better weights; but the adapter learnt over the rounded ones.
+How often both find the same token likeliest is measured and told. A merge into the rounded weights, written out in
+full, is the trained model itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import bitsandbytes.functional as bits
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from sft.errors import ExportError
 from sft.export.adapter import Adapter
+from sft.export.checkpoint import Checkpoint
 from sft.export.save import quiet_peft
-from sft.export.verify import Agreement, compare_logits, compute_logits
+from sft.export.skeleton import Skeleton, own_name
 from sft.models.load import load_model
-from sft.models.quantization import Quantization, is_quantised, read_quantization
+from sft.models.precision import DTYPES
+from sft.models.quantization import Quantization, read_quantization
+
+BASE_WEIGHTS = ("full", "rounded")
+"""What an adapter is merged into: the base model's weights in full, or as they were held in training."""
 
 
-def compare_as_trained(
-    adapter: Adapter,
-    base_model: str,
-    merged: Sequence[Tensor],
-    prompts: Sequence[Sequence[int]],
-    *,
-    rows: int | None = None,
-    source: Mapping[str, Any] | None = None,
-) -> Agreement | None:
-    """The adapter over the base as it was held in training, against a merged model's logits on the same prompts.
+def choose_rounding(adapter: Adapter, base_weights: str) -> Quantization | None:
+    """How the base model's weights are rounded before the merge; None: not at all.
 
-    Args:
-        merged: logits of the merged model, as ``compute_logits`` gives them.
-        rows: of the embedding, where tokens were added.
-        source: revision and trust_remote_code of the base model.
-
-    Returns:
-        None where the adapter was not trained over a quantised base.
+    Raises:
+        ExportError: they are to be rounded, and the adapter does not say how.
     """
+    if base_weights not in BASE_WEIGHTS:
+        raise ExportError(f"base_weights is {base_weights!r}. Choose among {', '.join(BASE_WEIGHTS)}.")
+    if base_weights == "full":
+        return None
     quantization = read_quantization(adapter.path)
     if quantization is None:
-        return None
-    model = load_over_quantised(adapter, base_model, quantization, rows=rows, **(source or {}))
-    return compare_logits(compute_logits(model, prompts), merged)
+        raise ExportError(
+            f"base_weights is 'rounded', but the adapter {adapter.name!r} does not say that it was trained over a "
+            "quantised base (sft train records it beside the adapter). Leave base_weights out."
+        )
+    return quantization
+
+
+@dataclass(frozen=True)
+class RoundedCheckpoint(Checkpoint):
+    """A base model's files, read as a quantised model holds their weights."""
+
+    quantization: Quantization
+    names: frozenset[str]
+    """Tensors that are rounded."""
+
+    def read(self, name: str) -> Tensor:
+        """One tensor; a rounded one is float32, which holds the rounded values as they are."""
+        tensor = super().read(name)
+        return as_quantised(tensor.float(), self.quantization) if name in self.names else tensor
+
+
+def rounded_checkpoint(files: Checkpoint, skeleton: Skeleton, quantization: Quantization) -> RoundedCheckpoint:
+    """The files of a base model with the linear layers, but for the head, as they were held in training."""
+    modules = skeleton.model.named_modules()
+    linear = {f"{own_name(name)}.weight" for name, module in modules if _is_held_in_few_bits(name, module)}
+    sources = skeleton.names.sources
+    names = frozenset(sources[key] for key in linear - {skeleton.head} if key in sources)
+    return RoundedCheckpoint(files.tensors, quantization, names)
+
+
+def round_linear_layers(model: Any, quantization: Quantization) -> None:
+    """Replace the weights that a quantised model would hold in few bits by what it computes with."""
+    head = model.get_output_embeddings()
+    head = getattr(head, "base_layer", head)
+    for name, module in model.named_modules():
+        if _is_held_in_few_bits(name, module) and module is not head:
+            module.weight.data = as_quantised(module.weight.data, quantization)
+
+
+def as_quantised(weight: Tensor, quantization: Quantization) -> Tensor:
+    """A float32 weight (out, in) after rounding."""
+    if quantization.rounded_from is not None:
+        weight = weight.to(DTYPES[quantization.rounded_from]).float()
+    if quantization.bits == 8:
+        scale = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
+        return (weight / scale).round() * scale
+    codes, state = bits.quantize_4bit(
+        weight.contiguous(), compress_statistics=quantization.double, quant_type=quantization.kind
+    )
+    rounded: Tensor = bits.dequantize_4bit(codes, state)
+    return rounded
 
 
 def load_over_quantised(
@@ -67,32 +110,5 @@ def load_over_quantised(
         return PeftModel.from_pretrained(model, str(adapter.path)).eval()
 
 
-def round_linear_layers(model: PreTrainedModel, quantization: Quantization) -> None:
-    """Replace the weights that a quantised model would hold in few bits by what it computes with."""
-    head = model.get_output_embeddings()
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module is not head:
-            module.weight.data = as_quantised(module.weight.data, quantization)
-
-
-def as_quantised(weight: Tensor, quantization: Quantization) -> Tensor:
-    """The weight after rounding, (out, in) as before, in its own precision."""
-    if quantization.bits == 8:
-        scale = weight.float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
-        return ((weight.float() / scale).round() * scale).to(weight.dtype)
-    codes, state = bits.quantize_4bit(
-        weight.contiguous(), compress_statistics=quantization.double, quant_type=quantization.kind
-    )
-    return bits.dequantize_4bit(codes, state).to(weight.dtype)
-
-
-def dequantise(model: PreTrainedModel) -> PreTrainedModel:
-    """A quantised model with its rounded weights in full precision."""
-    assert is_quantised(model), "only a quantised model can be dequantised"
-    full: PreTrainedModel = model.dequantize()
-    return full
-
-
-def was_quantised(folder: Path) -> bool:
-    """Whether the adapter in a folder was trained over a quantised base."""
-    return read_quantization(folder) is not None
+def _is_held_in_few_bits(name: str, module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and "lora_" not in name

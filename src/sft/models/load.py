@@ -6,26 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, Mxfp4Config, PreTrainedModel
 
 from sft.errors import ModelError
-from sft.models.quantization import DTYPES, Quantization, is_quantised, keep_gradients_after_evaluation
+from sft.models.precision import DTYPES
+from sft.models.quantization import Quantization, is_quantised, keep_gradients_after_evaluation
 
-__all__ = ["DTYPES", "explain_load_failure", "load_model", "resolve_dtype"]
-
-
-def resolve_dtype(dtype: str | None, *, frozen: bool, bf16: bool, fp16: bool) -> torch.dtype | str:
-    """Precision of the loaded weights: as asked, else float32 for weights that are trained.
-
-    A frozen base under an adapter is held in the precision of the computation.
-    """
-    if dtype is not None:
-        return DTYPES.get(dtype, dtype)
-    if frozen and bf16:
-        return torch.bfloat16
-    if frozen and fp16:
-        return torch.float16
-    return torch.float32
+__all__ = ["DTYPES", "explain_load_failure", "load_model"]
 
 
 def load_model(
@@ -47,6 +34,8 @@ def load_model(
         config = AutoConfig.from_pretrained(name, **kwargs)
         if quantization is not None:
             kwargs["quantization_config"] = quantization.to_bitsandbytes(dtype)
+        elif saved_method(config) == "mxfp4":
+            kwargs["quantization_config"] = Mxfp4Config(dequantize=True)  # as it is saved, nothing over it learns
         if attn_implementation is not None:
             kwargs["attn_implementation"] = attn_implementation
         model = AutoModelForCausalLM.from_pretrained(name, config=config, dtype=dtype, use_safetensors=True, **kwargs)
@@ -55,6 +44,12 @@ def load_model(
     if is_quantised(model):
         keep_gradients_after_evaluation(model)
     return model
+
+
+def saved_method(config: Any) -> str | None:
+    """How the weights of a model were quantised when it was saved; None where they were not."""
+    saved = getattr(config, "quantization_config", None)
+    return saved.get("quant_method") if isinstance(saved, dict) else getattr(saved, "quant_method", None)
 
 
 def explain_load_failure(what: str, name: str, error: Exception) -> str:

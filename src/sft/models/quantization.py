@@ -11,11 +11,10 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from sft.config import SFTConfig
+from sft.models.precision import DTYPES, dtype_of
 
 RECORD_NAME = "trained_quantization.json"
 """File in an adapter's folder that tells how the base was held when the adapter was trained."""
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,9 @@ class Quantization:
 
     compute_dtype: str | None = None
     """Precision 4-bit weights are multiplied in. None: that of the weights that are not quantised."""
+
+    rounded_from: str | None = None
+    """Precision of the weights as they were loaded, before they were rounded. None: that of their files."""
 
     def describe(self) -> str:
         """'NF4, double quantisation' or '8-bit', for people."""
@@ -55,8 +57,10 @@ class Quantization:
 
 def quantization_of(config: SFTConfig) -> Quantization | None:
     """What a configuration asks for; None: weights in full."""
+    loaded = dtype_of(config)
+    rounded_from = str(loaded).removeprefix("torch.") if isinstance(loaded, torch.dtype) else None
     if config.load_in_8bit:
-        return Quantization(bits=8)
+        return Quantization(bits=8, rounded_from=rounded_from)
     if not config.load_in_4bit:
         return None
     return Quantization(
@@ -64,6 +68,7 @@ def quantization_of(config: SFTConfig) -> Quantization | None:
         kind=config.bnb_4bit_quant_type,
         double=config.bnb_4bit_use_double_quant,
         compute_dtype=config.bnb_4bit_compute_dtype,
+        rounded_from=rounded_from,
     )
 
 

@@ -29,7 +29,8 @@ from sft.models.added_tokens import add_embedding_rows, refuse_frozen_rows, trai
 from sft.models.experts import balance_experts, quantise_experts
 from sft.models.families import model_type_of, refuse_packing
 from sft.models.freezing import train_only
-from sft.models.load import explain_load_failure, load_model, resolve_dtype
+from sft.models.load import explain_load_failure, load_model
+from sft.models.precision import dtype_of
 from sft.models.quantization import is_quantised, quantization_of
 from sft.training.also_write import TrainerLog
 from sft.training.base import RunTrainer
@@ -69,7 +70,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
     """Load the base model, give it rows for added tokens, and decide which weights are trained."""
     model = load_model(
         config.model_name_or_path,
-        dtype=resolve_dtype(config.dtype, frozen=config.use_lora, bf16=config.bf16, fp16=config.fp16),
+        dtype=dtype_of(config),
         revision=config.model_revision,
         trust_remote_code=config.trust_remote_code,
         attn_implementation=config.attn_implementation,
