@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +76,43 @@ def loading_whole_models() -> Iterator[None]:
         yield
     finally:
         deepspeed_integration._hf_deepspeed_config_weak_ref = known
+
+
+@contextmanager
+def whole_while_used(model: nn.Module) -> Iterator[None]:
+    """Let a model that ZeRO-3 built in pieces run before it has its engine: a block is whole while it runs.
+
+    All processes run the same. Does nothing for a model that is whole.
+    """
+    if not any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        yield
+        return
+    import deepspeed
+
+    with ExitStack() as stack:
+        for module, recurse in _parts(model):
+            parameters = list(module.parameters(recurse=recurse))
+            open_now: list[Any] = []
+
+            def gather(*_: Any, parameters: Any = parameters, open_now: list[Any] = open_now) -> None:
+                open_now.append(deepspeed.zero.GatheredParameters(parameters))
+                open_now[-1].__enter__()
+
+            def part(*_: Any, open_now: list[Any] = open_now) -> None:
+                open_now.pop().__exit__(None, None, None)
+
+            stack.callback(module.register_forward_pre_hook(gather).remove)
+            stack.callback(module.register_forward_hook(part, always_call=True).remove)
+        yield
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
+    """Modules to gather, and whether with all below them: the blocks of lists, and what has weights outside of any."""
+    blocks = {id(child): child for module in model.modules() if isinstance(module, nn.ModuleList) for child in module}
+    inside = {id(below) for block in blocks.values() for below in block.modules() if below is not block}
+    for module in model.modules():
+        if id(module) in inside:
+            continue
+        is_block = id(module) in blocks
+        if is_block or next(module.parameters(recurse=False), None) is not None:
+            yield module, is_block

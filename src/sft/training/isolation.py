@@ -10,6 +10,7 @@ from torch import nn
 
 from sft.data.collate import Collator
 from sft.data.types import Example
+from sft.training.gather import whole_while_used
 from sft.training.loss import summed_loss
 
 # Observed on float32: 0 to 2e-7 relative for isolated families, 1e-3 and more where state or attention leaks.
@@ -39,7 +40,7 @@ def prove_isolation(model: nn.Module, examples: Sequence[Example], pad_token_id:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), whole_while_used(model):
             packed = _loss(model, head, [list(examples)], Collator(pad_token_id, packed=True), device)
             apart = sum(
                 _loss(model, head, [[example]], Collator(pad_token_id, packed=False), device) for example in examples
