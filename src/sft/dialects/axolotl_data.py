@@ -109,6 +109,7 @@ def _translate_entry(
     if entry.get("drop_system_message"):
         source["drop_system"] = True
     _refuse_unknown(draft, place, origin, entry)
+    _note_what_is_used(draft, place, origin, entry)
     return list(_with_files(draft, place, origin, entry, source))
 
 
@@ -259,6 +260,19 @@ def _refuse_unknown(draft: Draft, place: str, origin: str, entry: Mapping[str, A
             continue
         reason = reasons.get(name, "there is no such key for a data set; take it out")
         draft.refuse(f"{place}.{name}", reason, origin)
+
+
+def _note_what_is_used(draft: Draft, place: str, origin: str, entry: Mapping[str, Any]) -> None:
+    """A line for each key that went into the source, or that is empty."""
+    noted = {note.key for note in draft.notes}
+    for name, value in entry.items():
+        key = f"{place}.{name}"
+        if any(one == key or one.startswith(f"{key}.") for one in noted):
+            continue
+        if value in (None, False, "", []):
+            draft.ignore(key, RawValue(value, origin), "empty: as if it were not there")
+        else:
+            draft.join(key, RawValue(value, origin), "data_path")
 
 
 def _with_files(
