@@ -22,6 +22,7 @@ from sft.errors import ExportError
 from sft.export.adapter import Adapter
 from sft.export.checkpoint import Checkpoint, bytes_of, open_checkpoint, weight_files
 from sft.export.layer_check import LayerDifference, compare_layers, plain_layer, probe_of
+from sft.export.memory import return_freed_memory
 from sft.export.shards import ShardWriter, TensorSpec
 from sft.export.skeleton import Skeleton, build_skeleton, own_name
 
@@ -121,6 +122,7 @@ class StreamedMerge:
         for module in unit.modules():
             if isinstance(module, BaseTunerLayer):
                 module.merged_adapters.clear()
+        return_freed_memory()
 
     def stays_tied(self) -> bool:
         """Whether input embedding and head are one weight after the merge. Where the adapter changes one of them, both
