@@ -26,7 +26,7 @@ EXPERT_PATIENCE = 20
 """Steps for which an expert, or a layer that is sometimes skipped, may stay unused."""
 
 PART = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|modules_to_save)\b")
-EXPERT = re.compile(r"(experts?)\.\d+\.")
+EXPERT = re.compile(r"(experts?)\.\d+(?=\.|$)")
 
 
 class Watch:
@@ -128,8 +128,8 @@ class DeadAdapters(TrainerCallback):  # type: ignore[misc]
         return not reached or self.steps >= PATIENCE or is_last
 
     def _has_learning_sibling(self, layer: str) -> bool:
-        family = EXPERT.sub(r"\1.*.", layer)
-        return any(EXPERT.sub(r"\1.*.", other) == family for other in self.learning)
+        family = EXPERT.sub(r"\1", layer)
+        return any(EXPERT.sub(r"\1", other) == family for other in self.learning)
 
     @staticmethod
     def _ended(watches: Iterable[Watch]) -> list[Watch]:
@@ -157,7 +157,7 @@ def adapters_of(model: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 def explain(layers: Sequence[str], steps: int, targets: str | Sequence[str] | None) -> str:
     """What is dead, why that may be, and what to write instead."""
-    kinds = sorted({layer.rpartition(".")[2] for layer in layers})
+    kinds = sorted({last if not (last := layer.rpartition(".")[2]).isdigit() else layer for layer in layers})
     shown = ", ".join(layers[:4]) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
     kept = [] if targets is None or isinstance(targets, str) else [name for name in targets if name not in kinds]
     advice = f"--target_modules {' '.join(kept)}" if kept else f"--exclude_modules {' '.join(kinds)}"
