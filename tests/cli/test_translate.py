@@ -117,3 +117,14 @@ def test_a_file_of_ours_is_kept_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
 def test_no_file_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["translate"]) == 2
     assert "sft translate FILE" in capsys.readouterr().err
+
+
+def test_keys_that_ask_for_nothing_are_explained_once_and_not_in_every_run(tmp_path: Path) -> None:
+    from sft.cli.options import config_from_words
+
+    assert not any("task_type" in note for note in config_from_words([str(LORA)]).notes)
+    path = tmp_path / "axolotl.yaml"
+    path.write_text(
+        "base_model: m\ndatasets: [{path: d.jsonl, type: alpaca}]\nlearning_rate: 1\nwandb_name:\nfp8: false\n"
+    )
+    assert not any("wandb_name" in note or "fp8" in note for note in config_from_words([str(path)]).notes)

@@ -12,6 +12,7 @@ from sft.config.argv import take_apart
 from sft.config.renamed import apply_renames
 from sft.config.values import RawValue
 from sft.dialects import DIALECTS, Note, Translation, recognise, translate
+from sft.dialects.translation import UNSPOKEN
 from sft.errors import ConfigError
 
 
@@ -94,6 +95,8 @@ def load_translated(translation: Translation, words: Sequence[str]) -> SFTConfig
 
 def _spoken(note: Note) -> str:
     """A line for what the user might not expect; empty for keys that mean what they say."""
+    if note.status == "ignored" and note.reason in UNSPOKEN:
+        return ""
     if note.status == "ignored":
         return f"{note.place} is not used: {note.reason}"
     if note.status in ("renamed", "defaulted", "kept") and note.reason:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import TRUE_WORDS, RawValue
-from sft.dialects.translation import Draft, Translation
+from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Translation
 
 NAME = "accelerate_yaml"
 SECTIONS = ("model", "dataset", "training")
@@ -93,7 +93,7 @@ def _translate_lora(draft: Draft, lora: Values, *, uses_lora: bool) -> None:
         if name == "task_type" and raw.value not in (None, "CAUSAL_LM"):
             draft.refuse(key, f"{raw.value!r} cannot be trained here; write CAUSAL_LM or take it out", raw.origin)
         elif name == "task_type":
-            draft.ignore(key, raw, "causal language models are the only kind trained here")
+            draft.ignore(key, raw, CAUSAL_ONLY)
         elif name in LORA and not uses_lora:
             draft.ignore(key, raw, "use_lora is false: every weight is trained")
         else:
@@ -106,7 +106,7 @@ def _translate_dataset(draft: Draft, dataset: Values) -> None:
     for key, raw in dataset.items():
         name = key.removeprefix("dataset.")
         if name in ("subset", "split", *COLUMNS) and raw.value in (None, ""):
-            draft.ignore(key, raw, "empty: as if it were not there")
+            draft.ignore(key, raw, EMPTY)
         elif name == "name" and subset is not None and subset.value:
             draft.give(key, replace(raw, value=f"{raw.value}:{subset.value}"), "data_path")
         elif name == "subset":

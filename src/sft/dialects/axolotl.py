@@ -29,7 +29,7 @@ from sft.dialects.axolotl_keys import (
 )
 from sft.dialects.axolotl_schedule import SCHEDULE_KEYS, translate_schedule
 from sft.dialects.axolotl_sharding import SHARDING_KEYS, recomputes, translate_sharding
-from sft.dialects.translation import Draft, Translation
+from sft.dialects.translation import EMPTY, OFF, Draft, Translation
 
 NAME = "axolotl"
 
@@ -57,7 +57,7 @@ def translate(values: Values, overrides: Values) -> Translation:
     given = {key: raw for key, raw in values.items() if not _is_empty(raw)}
     for key, raw in values.items():
         if key not in given:
-            draft.ignore(key, raw, "empty: as if it were not there")
+            draft.ignore(key, raw, EMPTY)
     adapts = _adapts(given, overrides)
     translate_data(draft, given)
     translate_schedule(draft, given)
@@ -182,7 +182,7 @@ def _translate_attention_flag(draft: Draft, key: str, raw: RawValue) -> None:
     if _is_true(raw):
         _translate_attention(draft, key, replace(raw, value=ATTENTION_FLAGS[key]))
     else:
-        draft.ignore(key, raw, "it asks for nothing")
+        draft.ignore(key, raw, OFF)
 
 
 # Tokens
@@ -194,7 +194,7 @@ def _translate_special_tokens(draft: Draft, key: str, raw: RawValue) -> None:
     for name, entry in _entries(draft, key, raw).items():
         place = f"{key}.{name}"
         if entry.value is None:
-            draft.ignore(place, entry, "empty: as if it were not there")
+            draft.ignore(place, entry, EMPTY)
         elif name == "pad_token":
             draft.ignore(place, entry, "padding is known by position and changes nothing")
         elif name == "additional_special_tokens":
@@ -235,7 +235,7 @@ def _translate_precision(draft: Draft, values: Values, *, adapts: bool) -> None:
         draft.give("fp16", half, "fp16")
     for key, dtype in (("bfloat16", "bfloat16"), ("float16", "float16")):
         if key in values and not _is_true(values[key]):
-            draft.ignore(key, values[key], "it asks for nothing")
+            draft.ignore(key, values[key], OFF)
         elif key in values:
             draft.give(key, replace(values[key], value=dtype), "dtype", "weights, and no mixed precision over them")
     if asks_brain and not adapts:
@@ -252,7 +252,7 @@ def _translate_checkpointing(draft: Draft, key: str, raw: RawValue) -> None:
 def _translate_offloading(draft: Draft, key: str, raw: RawValue) -> None:
     """Another way to need less memory for activations."""
     if str(raw.value).lower() in FALSE_WORDS:
-        draft.ignore(key, raw, "it asks for nothing")
+        draft.ignore(key, raw, OFF)
         return
     draft.ignore(key, raw, "activations are computed anew (gradient_checkpointing), not moved; the result is the same")
     draft.values.pop("gradient_checkpointing", None)
@@ -313,7 +313,7 @@ def _translate_trackers(draft: Draft, values: Values) -> None:
     implied = [tracker for key, tracker in IMPLIED_TRACKERS.items() if key in values and tracker not in off]
     for key in (key for key in TRACKERS if key in values):
         if not _is_true(values[key]):
-            draft.ignore(key, values[key], "it asks for nothing")
+            draft.ignore(key, values[key], OFF)
         elif "report_to" in draft.values:
             draft.join(key, values[key], "report_to")
         else:
@@ -400,7 +400,7 @@ def _apply_defaults(draft: Draft, values: Values, *, adapts: bool) -> None:
 
 def _refuse_if_asked(draft: Draft, key: str, raw: RawValue, reason: str) -> None:
     if str(raw.value).lower() in FALSE_WORDS or raw.value in ([], {}):
-        draft.ignore(key, raw, "it asks for nothing")
+        draft.ignore(key, raw, OFF)
     else:
         draft.refuse(key, reason, raw.origin)
 

@@ -14,7 +14,7 @@ from typing import Any
 from sft.config.values import TRUE_WORDS, RawValue
 from sft.data.templates import template_names
 from sft.dialects.axolotl_format import Unwritable, template_of
-from sft.dialects.translation import Draft
+from sft.dialects.translation import EMPTY, Draft
 
 FILE_KINDS = ("json", "csv", "parquet")
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
@@ -270,7 +270,7 @@ def _note_what_is_used(draft: Draft, place: str, origin: str, entry: Mapping[str
         if any(one == key or one.startswith(f"{key}.") for one in noted):
             continue
         if value in (None, False, "", []):
-            draft.ignore(key, RawValue(value, origin), "empty: as if it were not there")
+            draft.ignore(key, RawValue(value, origin), EMPTY)
         else:
             draft.join(key, RawValue(value, origin), "data_path")
 

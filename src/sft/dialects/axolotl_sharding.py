@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import TRUE_WORDS, RawValue
-from sft.dialects.translation import Draft
+from sft.dialects.translation import EMPTY, Draft
 
 SHARDING_KEYS = ("fsdp", "fsdp_config", "fsdp_version", "fsdp_final_state_dict_type", "fp32_norms")
 
@@ -67,7 +67,7 @@ def _settings(draft: Draft, config: RawValue | None, values: Values) -> dict[str
     for name, entry in config.entries().items():
         key, bare = f"fsdp_config.{name}", name.removeprefix("fsdp_")
         if entry.value is None:
-            draft.ignore(key, entry, "empty: as if it were not there")
+            draft.ignore(key, entry, EMPTY)
         elif bare in KEPT:
             settings[KEPT[bare]] = entry.value
             draft.join(key, entry, "fsdp_config")

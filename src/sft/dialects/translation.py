@@ -14,6 +14,12 @@ from sft.config.values import RawValue, shown
 from sft.errors import ConfigError
 
 Status = Literal["kept", "renamed", "defaulted", "ignored", "refused"]
+EMPTY = "empty: as if it were not there"
+OFF = "it asks for nothing"
+CAUSAL_ONLY = "causal language models are the only kind trained here"
+UNSPOKEN = (EMPTY, OFF, CAUSAL_ONLY)
+"""Reasons for ignoring a key that surprise nobody: ``sft translate`` shows them, a run does not."""
+
 STATUSES: tuple[Status, ...] = ("kept", "renamed", "defaulted", "ignored", "refused")
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
-from sft.dialects.translation import Draft, Translation
+from sft.dialects.translation import CAUSAL_ONLY, EMPTY, OFF, Draft, Translation
 from sft.dialects.trl_data import MIXTURES, SINGLE, translate_data
 
 NAME = "trl"
@@ -98,7 +98,7 @@ def translate(values: Values, overrides: Values) -> Translation:
     given = {key: raw for key, raw in values.items() if not _is_empty(raw)}
     for key, raw in values.items():
         if key not in given:
-            draft.ignore(key, raw, "empty: as if it were not there")
+            draft.ignore(key, raw, EMPTY)
     adapts = _is_true(overrides.get("use_lora") or given.get("use_peft") or given.get("use_lora"))
     translate_data(draft, given, evaluates=_evaluates(given, overrides))
     for key, raw in given.items():
@@ -196,7 +196,7 @@ def _translate_model_kwargs(draft: Draft, key: str, raw: RawValue) -> None:
 
 def _translate_task_type(draft: Draft, key: str, raw: RawValue) -> None:
     if raw.value == "CAUSAL_LM":
-        draft.ignore(key, raw, "causal language models are the only kind trained here")
+        draft.ignore(key, raw, CAUSAL_ONLY)
     else:
         draft.refuse(key, f"{raw.value!r} cannot be trained here; write CAUSAL_LM or take it out", raw.origin)
 
@@ -273,7 +273,7 @@ def _evaluates(values: Values, overrides: Values) -> bool:
 
 def _refuse_if_asked(draft: Draft, key: str, raw: RawValue, reason: str) -> None:
     if str(raw.value).lower() in FALSE_WORDS:
-        draft.ignore(key, raw, "it asks for nothing")
+        draft.ignore(key, raw, OFF)
     else:
         draft.refuse(key, reason, raw.origin)
 

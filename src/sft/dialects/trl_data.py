@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import RawValue
-from sft.dialects.translation import Draft
+from sft.dialects.translation import EMPTY, Draft
 
 SINGLE = ("dataset_name", "dataset_config", "dataset_train_split", "dataset_test_split")
 MIXTURES = ("datasets", "dataset_mixture", "dataset_mixer")
@@ -121,7 +121,7 @@ def _translate_test_size(draft: Draft, key: str, raw: RawValue | None, *, evalua
     if raw is None:
         return
     if raw.value in (None, ""):
-        draft.ignore(key, raw, "empty: as if it were not there")
+        draft.ignore(key, raw, EMPTY)
     elif evaluates:
         draft.give(key, raw, "validation_size")
     else:
