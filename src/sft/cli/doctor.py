@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 def examine() -> dict[str, Any]:
     """What is here, as plain data."""
     from sft import __version__
-    from sft.data.templates import template_names
+    from sft.data.templates import describe_templates
 
     required = {name: _version(name) for name in REQUIRED}
     problems = [f"{name} is not installed: pip install {name}" for name, version in required.items() if version is None]
@@ -59,7 +59,7 @@ def examine() -> dict[str, Any]:
         "packages": required,
         "optional": {name: {"version": _version(name), "for": use} for name, use in OPTIONAL.items()},
         "devices": devices,
-        "templates": list(template_names()),
+        "templates": describe_templates(),
         "cache": _examine_cache(),
         "problems": problems,
     }
