@@ -25,7 +25,7 @@ from sft.training.run import run_training
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's own deprecations
 
 # Observed: at most 3e-7 relative in losses and gradient norms over six steps.
-LOSS = {"rel": 1e-5}
+LOSS = 1e-5
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_splitting_a_step_changes_nothing(learn: Callable[..., Any], batch: int,
     # 40 pairs in steps of 12: the last has four, which TRL alone would weigh by batches and not by pairs
     whole = learn("whole", per_device_train_batch_size=12, max_steps=4)
     split = learn("split", per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=4)
-    assert split.losses == pytest.approx(whole.losses, **LOSS)
+    assert split.losses == pytest.approx(whole.losses, rel=LOSS)
     assert split.gradient_norms == pytest.approx(whole.gradient_norms, rel=1e-4)
 
 
@@ -98,7 +98,7 @@ def test_a_resumed_run_is_the_straight_run_bit_for_bit(
     kind: str,
 ) -> None:
     """Eight steps of eight pairs end inside the second epoch, the checkpoint lies in the first."""
-    more = {"max_steps": 8, "validation_size": 4, "eval_steps": 4, "use_lora": kind != "full"}
+    more: dict[str, Any] = {"max_steps": 8, "validation_size": 4, "eval_steps": 4, "use_lora": kind != "full"}
     if kind == "lora on lora":
         taught = train("taught", use_lora=True, max_steps=2, data_path=str(alpaca_file)).folder
         more |= {"adapter_name_or_path": str(taught / "final_model"), "learning_rate": 1e-3}
@@ -148,12 +148,12 @@ def test_two_processes_train_like_one(
     alone = learn("alone", per_device_train_batch_size=8, **more)
     folder = tmp_path / "two"
     _torchrun({**settings, **changes, **more, "per_device_train_batch_size": 4, "output_dir": str(folder)})
-    assert read_run(folder).losses == pytest.approx(alone.losses, **LOSS)
+    assert read_run(folder).losses == pytest.approx(alone.losses, rel=LOSS)
     one, two = (
         [line["eval_loss"] for line in read_metrics(path / "metrics.jsonl") if "eval_loss" in line]
         for path in (alone.folder, folder)
     )
-    assert two == pytest.approx(one, **LOSS)
+    assert two == pytest.approx(one, rel=LOSS)
 
 
 def _torchrun(config: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ def run_trl(config: SFTConfig, rows: Callable[[int], dict[str, Any]], order: lis
         args=DPOConfig(
             output_dir=config.output_dir + "-trl",
             beta=config.dpo_beta,
-            loss_type=config.dpo_loss_type,
+            loss_type=[config.dpo_loss_type],
             label_smoothing=config.dpo_label_smoothing,
             per_device_train_batch_size=config.per_device_train_batch_size,
             per_device_eval_batch_size=config.per_device_eval_batch_size,

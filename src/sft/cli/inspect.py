@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HELP = "show rendered examples with the trained tokens coloured"
 DEFAULT_NUM_EXAMPLES = 5
+SIDES = ("chosen", "rejected")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
     width = shutil.get_terminal_size().columns
     shown = 0
     for example in islice(_examples(config, tokenizer), args.num_examples or None):
+        side = SIDES[shown % 2] if config.stage == "dpo" else None
         if args.json:
-            print(json.dumps(_describe(example, tokenizer), ensure_ascii=False))
+            print(json.dumps(_describe(example, tokenizer, side), ensure_ascii=False))
         else:
             print(*([] if shown else [legend(colour=colour)]), "", sep="\n")
-            print(show_example(example, tokenizer, colour=colour, width=width))
+            print(show_example(example, tokenizer, colour=colour, width=width, side=side))
         shown += 1
     if not shown:
         raise DataError("no row can be shown: each of them was rejected or dropped, for the reasons above.")
@@ -76,7 +78,7 @@ def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
     return EXAMPLES_OF_STAGE[config.stage](conversations, make_renderer(config, tokenizer), config, SpokenReport())
 
 
-def _describe(example: Example, tokenizer: Any) -> dict[str, Any]:
+def _describe(example: Example, tokenizer: Any, side: str | None) -> dict[str, Any]:
     from sft.data.show import decode_trained
 
     spans = decode_trained(example, tokenizer)
@@ -89,6 +91,8 @@ def _describe(example: Example, tokenizer: Any) -> dict[str, Any]:
         "trained_text": "".join(spans),
         "trained_spans": spans,
     }
+    if side is not None:
+        described["side"] = side
     if example.weights is not None:
         described["weights"] = example.weights.tolist()
     return described

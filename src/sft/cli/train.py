@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(result.to_dict()))
         return 0
     if result.eval_loss is not None and result.eval_loss_before is not None:
-        print(f"evaluation loss per trained token: before {result.eval_loss_before:.4f}, after {result.eval_loss:.4f}")
+        per = "pair of answers" if config.stage == "dpo" else "trained token"
+        print(f"evaluation loss per {per}: before {result.eval_loss_before:.4f}, after {result.eval_loss:.4f}")
     print(f"saved: {result.saved.model}")
     if result.saved.merged is not None:
         print(f"merged: {result.saved.merged}")

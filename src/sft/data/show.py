@@ -18,7 +18,7 @@ REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
-def show_example(example: Example, tokenizer: Any, *, colour: bool, width: int) -> str:
+def show_example(example: Example, tokenizer: Any, *, colour: bool, width: int, side: str | None = None) -> str:
     """Describe one example in lines of at most ``width`` columns.
 
     Args:
@@ -26,8 +26,9 @@ def show_example(example: Example, tokenizer: Any, *, colour: bool, width: int) 
         tokenizer: decodes the ids.
         colour: mark trained tokens by colour, else by brackets.
         width: columns of the terminal.
+        side: which answer of a pair it is.
     """
-    lines = [_header(example), *_wrapped(_runs(example, tokenizer), colour, max(width, 20) - len(INDENT))]
+    lines = [_header(example, side), *_wrapped(_runs(example, tokenizer), colour, max(width, 20) - len(INDENT))]
     return "\n".join(lines)
 
 
@@ -42,10 +43,11 @@ def decode_trained(example: Example, tokenizer: Any) -> list[str]:
     return [text for text, is_trained in _runs(example, tokenizer) if is_trained]
 
 
-def _header(example: Example) -> str:
+def _header(example: Example, side: str | None) -> str:
     turn = "" if example.turn is None else f", answer in message {example.turn + 1}"
     weights = "" if example.weights is None else ", weighted"
-    return f"{example.source}{turn}: {len(example)} tokens, {example.num_trained_tokens} trained{weights}"
+    which = "" if side is None else f", {side}"
+    return f"{example.source}{turn}{which}: {len(example)} tokens, {example.num_trained_tokens} trained{weights}"
 
 
 def _runs(example: Example, tokenizer: Any) -> Iterator[tuple[str, bool]]:

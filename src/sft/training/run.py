@@ -74,7 +74,7 @@ class RunResult:
     train_loss: float | None
     """Mean loss per step since the start or the resume; None when no step was left to do."""
     eval_loss_before: float | None
-    """Loss per trained token of the untrained model on the evaluation data."""
+    """Loss of the untrained model on the evaluation data, per trained token; in stage dpo per pair of answers."""
     eval_loss: float | None
     """The same of the saved model."""
     seconds: float

@@ -26,6 +26,13 @@ CARD_OPTIONS = (
     "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate",
     "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "max_length", "packing", "seed", "bf16", "fp16",
 )  # fmt: skip
+STAGE_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "sft": (),
+    "pretrain": ("isolate_documents",),
+    "dpo": ("dpo_beta", "dpo_loss_type", "dpo_label_smoothing"),
+}
+LOSS_ON = {"pretrain": "every token", "dpo": "the better of two answers against the worse (DPO)"}
+"""What is trained, where train_on does not say it."""
 ADAPTER_OPTIONS = (
     "lora_r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights", "loraplus_lr_ratio",
     "load_in_4bit", "load_in_8bit",
@@ -110,7 +117,7 @@ def card_facts(
 ) -> TrainingFacts:
     """What the model card tells of this run."""
     report = plan.data.train.report
-    names = CARD_OPTIONS + (ADAPTER_OPTIONS if config.use_lora else ())
+    names = CARD_OPTIONS + STAGE_OPTIONS[config.stage] + (ADAPTER_OPTIONS if config.use_lora else ())
     return TrainingFacts(
         base_model=config.model_name_or_path,
         base_revision=config.model_revision,
@@ -118,7 +125,7 @@ def card_facts(
             DataSource(path=path, num_examples=count, sha256=hash_file(Path(path)))
             for path, count in plan.data.train.examples.count_by_path().items()
         ],
-        trained_on=config.train_on,
+        trained_on=LOSS_ON.get(config.stage, config.train_on),
         chat_template=template_origin(tokenizer),
         hyperparameters={name: getattr(config, name) for name in names},
         results={
