@@ -17,7 +17,7 @@ from sft.training.dead_adapters import EXPERT_PATIENCE, PATIENCE, DeadAdapters, 
 
 
 class Mixture(nn.Module):
-    """Two layers that are called, one whose weight alone is read, one that is not used, experts of which one is asked."""
+    """Two layers that are called, one whose weight alone is read, one that is unused, experts of which one is asked."""
 
     def __init__(self) -> None:
         super().__init__()
