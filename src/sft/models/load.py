@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Mxfp4Config, PreTrainedModel
 
 from sft.errors import ModelError
+from sft.models.families import read_past_the_layer
 from sft.models.precision import DTYPES
 from sft.models.quantization import Quantization, is_quantised, keep_gradients_after_evaluation
 
@@ -33,7 +34,7 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(name, **kwargs)
         if quantization is not None:
-            kwargs["quantization_config"] = quantization.to_bitsandbytes(dtype)
+            kwargs["quantization_config"] = quantization.to_bitsandbytes(dtype, whole=read_past_the_layer(config))
         elif saved_method(config) == "mxfp4":
             kwargs["quantization_config"] = Mxfp4Config(dequantize=True)  # as it is saved, nothing over it learns
         if attn_implementation is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import BitsAndBytesConfig
 from sft.config import SFTConfig
 from sft.models.precision import DTYPES, dtype_of
 
+HEAD = "lm_head"
 RECORD_NAME = "trained_quantization.json"
 """File in an adapter's folder that tells how the base was held when the adapter was trained."""
 
@@ -42,13 +44,20 @@ class Quantization:
             return "8-bit"
         return f"{self.kind.upper()}{', double quantisation' if self.double else ''}"
 
-    def to_bitsandbytes(self, dtype: torch.dtype | str) -> BitsAndBytesConfig:
-        """The config that transformers loads by; ``dtype`` is that of the other weights."""
+    def to_bitsandbytes(self, dtype: torch.dtype | str, *, whole: Sequence[str] = ()) -> BitsAndBytesConfig:
+        """The config that transformers loads by.
+
+        Args:
+            dtype: of the other weights.
+            whole: last names of linear layers that are not quantised; without any, that is the output head's alone.
+        """
+        skipped = [*whole, HEAD] if whole else None
         if self.bits == 8:
-            return BitsAndBytesConfig(load_in_8bit=True)
+            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
         others = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
         return BitsAndBytesConfig(
             load_in_4bit=True,
+            llm_int8_skip_modules=skipped,
             bnb_4bit_quant_type=self.kind,
             bnb_4bit_use_double_quant=self.double,
             bnb_4bit_compute_dtype=DTYPES[self.compute_dtype] if self.compute_dtype else others,

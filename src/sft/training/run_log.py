@@ -15,6 +15,10 @@ NAME = "train.log"
 FORMAT = "%(asctime)s %(message)s"
 
 
+class RunLog(logging.FileHandler):
+    """The file, told from handlers that others may put on the same logger."""
+
+
 def keep_log(folder: Path, said: Sequence[str] = ()) -> None:
     """Write what is announced from now on to the end of the log, each line with its time.
 
@@ -23,7 +27,7 @@ def keep_log(folder: Path, said: Sequence[str] = ()) -> None:
         said: what was announced before.
     """
     end_log()
-    handler = logging.FileHandler(folder / NAME, encoding="utf-8")
+    handler = RunLog(folder / NAME, encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))
     SPOKEN.addHandler(handler)
     for line in said:
@@ -32,7 +36,7 @@ def keep_log(folder: Path, said: Sequence[str] = ()) -> None:
 
 def end_log() -> None:
     """Close the log, if one is kept."""
-    for handler in list(SPOKEN.handlers):
+    for handler in [one for one in SPOKEN.handlers if isinstance(one, RunLog)]:
         SPOKEN.removeHandler(handler)
         handler.close()
 
