@@ -156,7 +156,8 @@ def _did_you_mean(word: str, known: Sequence[str] | dict[str, tuple[str, str]]) 
 
 def _report(error: SftError) -> None:
     label = "sft: " if isinstance(error, TrainingStopped) else "sft: error: "
-    label += let_first_speak()
+    speaker = let_first_speak()
+    label += "" if str(error).startswith("rank ") else speaker
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
         label = f"\x1b[31m{label}\x1b[0m"
     print(f"{label}{error}", file=sys.stderr)

@@ -127,7 +127,7 @@ def _explain(error: Exception) -> str:
         )
     answers: dict[int, str | None] | None = _within(_call_roll)
     if answers is None:
-        names = f"the others: {here} no longer reaches {os.environ['MASTER_ADDR']}, where they meet"
+        names = f"the others: it no longer reaches {os.environ['MASTER_ADDR']}, where they meet"
     else:
         names = "; ".join(_fate(_within_name(rank), reason) for rank, reason in answers.items() if _lost(reason))
     timeout = _roll_call.timeout_seconds
