@@ -247,6 +247,7 @@ def test_a_user_defined_prompt_is_the_text_of_its_format(
     assert [stretches for _, stretches in found] == [[f"5{eos}"], [f"Hello!{eos}"]]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_masks_are_trls_own(tiny_model_folder: Path, messages: str, tmp_path: Path) -> None:
     """assistant_only_loss: the tokens are those that TRL trains."""

@@ -243,7 +243,9 @@ def _translate_precision(draft: Draft, values: Values, *, adapts: bool) -> None:
 
 
 def _translate_checkpointing(draft: Draft, key: str, raw: RawValue) -> None:
-    if raw.value in CHECKPOINTING:
+    if "gradient_checkpointing" in draft.values:
+        draft.join(key, raw, "gradient_checkpointing", "true: in place of activation_offloading")
+    elif raw.value in CHECKPOINTING:
         draft.give(key, replace(raw, value=True), "gradient_checkpointing", CHECKPOINTING[raw.value])
     else:
         draft.give(key, raw, "gradient_checkpointing")

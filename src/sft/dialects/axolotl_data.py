@@ -109,8 +109,9 @@ def _translate_entry(
     if entry.get("drop_system_message"):
         source["drop_system"] = True
     _refuse_unknown(draft, place, origin, entry)
+    sources = list(_with_files(draft, place, origin, entry, source))
     _note_what_is_used(draft, place, origin, entry)
-    return list(_with_files(draft, place, origin, entry, source))
+    return sources
 
 
 def _read_kind(

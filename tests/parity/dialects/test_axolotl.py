@@ -129,5 +129,5 @@ def test_values_are_those_of_the_file(path: str) -> None:
     if kinds == {"chat_template"}:
         assert config.chat_template is not None
         assert config.chat_template == "own" or given.get("chat_template")
-    assert [source["path"] for source in config.data_path] == [entry["path"] for entry in given["datasets"]]  # type: ignore[union-attr]
+    assert [source["path"] for source in config.data_path] == [entry["path"] for entry in given["datasets"]]  # type: ignore[union-attr, index]
     assert config.train_on == ("everything" if given.get("train_on_inputs") else "answers")
