@@ -48,6 +48,10 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
+QUIETENED = ("bitsandbytes", "transformers.integrations.hub_kernels")
+"""Loggers that speak of each kernel that is not installed; training says so itself where it matters."""
+
+
 class VerbParser(argparse.ArgumentParser):
     """Reports a wrong command line as every other mistake in the configuration is reported."""
 
@@ -70,7 +74,8 @@ class VerbParser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code. Never raises for a user's mistake."""
     words = list(sys.argv[1:] if argv is None else argv)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # at import it speaks of kernels that nobody asked for
+    for name in QUIETENED:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         code = _dispatch(words)
         sys.stdout.flush()

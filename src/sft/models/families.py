@@ -100,6 +100,16 @@ def fused_kernels_in_use() -> bool:
     return importlib.util.find_spec("mamba_ssm") is not None and torch.cuda.is_available()
 
 
+def missing_kernels(config: Any) -> str | None:
+    """What to install so that a state-space model trains fast on this machine's GPU; None where nothing is missing."""
+    if model_type_of(config) not in LORA_LIMITS or not torch.cuda.is_available():
+        return None
+    missing = [name for name in ("mamba_ssm", "causal_conv1d") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return None
+    return f"its state is computed by plain PyTorch, correct but slow; {' and '.join(missing)} would be faster"
+
+
 def limit_targets(
     model: nn.Module, asked: str | list[str] | None, *, fused: bool | None = None
 ) -> tuple[str | list[str] | None, list[str]]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from sft.config import SFTConfig, require_data
 from sft.data.prepare import prepare
 from sft.models.adapters import count_parameters
+from sft.models.families import missing_kernels
 from sft.models.tokenizer import load_tokenizer_for
 from sft.training.also_write import require_what_is_written, write_arguments, write_at_the_end
 from sft.training.arguments import training_arguments
@@ -249,4 +250,5 @@ def describe_model(model: PreTrainedModel, config: SFTConfig) -> str:
     """One line: what is trained of what."""
     trainable, total = count_parameters(model)
     share = f"{trainable:,} of {total:,} weights trained ({trainable / total:.2%})"
-    return f"model\n  {config.model_name_or_path}: {describe_method(config)}, {share}"
+    slow = missing_kernels(model.config)
+    return f"model\n  {config.model_name_or_path}: {describe_method(config)}, {share}" + (f"\n  {slow}" if slow else "")
