@@ -42,7 +42,7 @@ class StageOptions:
     )
     max_prompt_length: int | None = option(
         None,
-        "DPO: most tokens in the prompt of a pair, within max_length; longer ones are treated as overlong says. Unset: "
-        "only max_length counts.",
+        "DPO with overlong cut_start: most tokens left of the prompt of a pair that is longer than max_length; pairs "
+        "that fit are not touched. Unset: as many as fit.",
         minimum=1,
     )

@@ -113,6 +113,15 @@ def prompt_without_room_for_an_answer(candidate: Candidate) -> Iterator[str]:
         )
 
 
+def prompt_limit_not_used(candidate: Candidate) -> Iterator[str]:
+    is_limited = candidate.stage == "dpo" and candidate.max_prompt_length is not None
+    if is_limited and candidate.overlong != "cut_start":
+        yield (
+            f"{candidate.at('max_prompt_length')} with {candidate.at('overlong')} would be ignored: no prompt is cut. "
+            "Set overlong: cut_start, or leave max_prompt_length out."
+        )
+
+
 STAGE_RULES = (
     options_of_another_stage,
     options_without_meaning_in_the_stage,
@@ -122,6 +131,7 @@ STAGE_RULES = (
     smoothing_that_the_loss_ignores,
     smoothing_out_of_range,
     prompt_without_room_for_an_answer,
+    prompt_limit_not_used,
 )
 
 STAGE_REMARKS = (dropout_not_used,)

@@ -49,13 +49,12 @@ def render_pairs(
     for conversation in conversations:
         try:
             pair = render_pair(conversation, renderer)
-            too_long = exceeds(pair, config)
-            fitting = shorten(conversation, pair, renderer, config) if too_long else pair
+            fitting = pair if len(pair) <= config.max_length else shorten(conversation, pair, renderer, config)
         except RowError as error:
             report.reject(str(error), error.reason)
             continue
         if fitting is None:
-            report.drop(str(conversation.source), str(too_long), len(pair))
+            report.drop(str(conversation.source), f"longer than max_length {config.max_length}", len(pair))
         elif np.array_equal(fitting.chosen.input_ids, fitting.rejected.input_ids):
             report.drop(str(conversation.source), "chosen and rejected are the same", len(fitting))
         else:
@@ -86,11 +85,10 @@ def render_pair(conversation: Conversation, renderer: Renderer) -> Pair:
     return pair
 
 
-def exceeds(pair: Pair, config: SFTConfig) -> str | None:
-    """The limit that a pair exceeds, in words that can be counted; None if it fits."""
-    if config.max_prompt_length is not None and pair.prompt_length > config.max_prompt_length:
-        return f"prompt longer than max_prompt_length {config.max_prompt_length}"
-    return f"longer than max_length {config.max_length}" if len(pair) > config.max_length else None
+def fits(pair: Pair, config: SFTConfig) -> bool:
+    """Whether a shortened pair is short enough, in all and in its prompt."""
+    most = config.max_length if config.max_prompt_length is None else config.max_prompt_length
+    return len(pair) <= config.max_length and pair.prompt_length <= most
 
 
 def shorten(conversation: Conversation, pair: Pair, renderer: Renderer, config: SFTConfig) -> Pair | None:
@@ -101,8 +99,8 @@ def shorten(conversation: Conversation, pair: Pair, renderer: Renderer, config: 
     """
     if config.overlong == "error":
         raise DataError(
-            f"{conversation.source}: {exceeds(pair, config)} ({pair.prompt_length} tokens of prompt, {len(pair)} in "
-            "all), and overlong is 'error'. Raise the limit, or choose overlong: drop or cut_start."
+            f"{conversation.source}: {len(pair)} tokens ({pair.prompt_length} of them prompt), but max_length is "
+            f"{config.max_length} and overlong is 'error'. Raise it, or choose overlong: drop or cut_start."
         )
     if config.overlong == "drop":
         return None
@@ -110,7 +108,7 @@ def shorten(conversation: Conversation, pair: Pair, renderer: Renderer, config: 
         return _cut_text(pair, config)
     for shorter in _without_oldest_turns(conversation):
         found = render_pair(shorter, renderer)
-        if exceeds(found, config) is None:
+        if fits(found, config):
             return found
     return None
 
@@ -138,8 +136,8 @@ def _without_oldest_turns(conversation: Conversation) -> Iterator[Conversation]:
 
 def _cut_text(pair: Pair, config: SFTConfig) -> Pair | None:
     """The end of the prompt of a plain text, at least one token of it."""
-    limit = config.max_length if config.max_prompt_length is None else config.max_prompt_length
-    excess = max(len(pair) - config.max_length, pair.prompt_length - limit)
+    most = config.max_length if config.max_prompt_length is None else config.max_prompt_length
+    excess = max(len(pair) - config.max_length, pair.prompt_length - most)
     if excess >= pair.prompt_length:
         return None
     chosen, rejected = (

@@ -267,9 +267,15 @@ PROBLEMS = [
     ),
     Case(
         "prompt_without_room_for_an_answer",
-        {"max_prompt_length": 512, "max_length": 512, "stage": "dpo"},
-        {"max_prompt_length": 511, "max_length": 512, "stage": "dpo"},
+        {"max_prompt_length": 512, "max_length": 512, "overlong": "cut_start", "stage": "dpo"},
+        {"max_prompt_length": 511, "max_length": 512, "overlong": "cut_start", "stage": "dpo"},
         "no room for an answer",
+    ),
+    Case(
+        "prompt_limit_not_used",
+        {"max_prompt_length": 256, "stage": "dpo"},
+        {"max_prompt_length": 256, "overlong": "cut_start", "stage": "dpo"},
+        "no prompt is cut",
     ),
 ]
 

@@ -68,7 +68,7 @@ def test_earlier_answers_are_not_compared(tiny_tokenizer_folder: Path, tmp_path:
 def test_a_long_pair_is_dropped_and_counted(tiny_tokenizer_folder: Path, tmp_path: Path) -> None:
     prepared = Prepared([row(), row(LONG)], tiny_tokenizer_folder, tmp_path, max_length=80)
     assert (prepared.report.pairs, dict(prepared.report.dropped)) == (1, {"longer than max_length 80": 1})
-    with pytest.raises(DataError, match=r"pairs\.jsonl:2: longer than max_length 80.*overlong is 'error'"):
+    with pytest.raises(DataError, match=r"pairs\.jsonl:2: \d+ tokens .*max_length is 80 and overlong is 'error'"):
         Prepared([row(), row(LONG)], tiny_tokenizer_folder, tmp_path, max_length=80, overlong="error")
 
 
@@ -82,13 +82,19 @@ def test_a_long_prompt_loses_its_oldest_turns_and_no_answer_its_end(
     assert prepared.report.cut == 1
 
 
-def test_the_prompt_has_a_limit_of_its_own(tiny_tokenizer_folder: Path, tmp_path: Path) -> None:
-    whole = Prepared([row(LONG)], tiny_tokenizer_folder, tmp_path).pairs[0].prompt_length
-    limits = {"max_prompt_length": whole - 1, "max_length": 512}
-    report = Prepared([row(), row(LONG)], tiny_tokenizer_folder, tmp_path, **limits).report
-    assert dict(report.dropped) == {f"prompt longer than max_prompt_length {whole - 1}": 1}
-    cut = Prepared([row(LONG)], tiny_tokenizer_folder, tmp_path, overlong="cut_start", **limits)
-    assert "France" not in cut.texts()[0]
+def test_what_is_left_of_a_cut_prompt_has_a_limit_of_its_own(tiny_tokenizer_folder: Path, tmp_path: Path) -> None:
+    """Two older exchanges; one of them would fit. A pair that fits whole is not cut, whatever its prompt."""
+    earlier = [{"role": "user", "content": "Yes?"}, {"role": "assistant", "content": "Yes."}]
+    prompt = [LONG[0], *LONG[1:3], *earlier, QUESTION]
+    whole = Prepared([row(prompt)], tiny_tokenizer_folder, tmp_path)
+    room = {"max_length": len(whole.pairs[0]) - 1, "overlong": "cut_start"}
+    fitting = Prepared([row(prompt)], tiny_tokenizer_folder, tmp_path, **room)
+    assert ("France" in fitting.texts()[0], "Yes?" in fitting.texts()[0]) == (False, True)
+    limit = fitting.pairs[0].prompt_length - 1
+    limited = Prepared([row(prompt)], tiny_tokenizer_folder, tmp_path, max_prompt_length=limit, **room)
+    assert "Yes?" not in limited.texts()[0]
+    wide = {"max_length": len(whole.pairs[0]), "overlong": "cut_start", "max_prompt_length": limit}
+    assert Prepared([row(prompt)], tiny_tokenizer_folder, tmp_path, **wide).texts() == whole.texts()
 
 
 def test_the_prompt_of_a_text_is_cut_by_tokens(tiny_tokenizer_folder: Path, tmp_path: Path) -> None:
