@@ -19,6 +19,14 @@ IM_SYSTEM = "<|im_start|>system\n{c}<|im_end|>\n"
 IM_USER = "<|im_start|>user\n{c}<|im_end|>\n<|im_start|>assistant\n"
 
 
+TOOLS = (
+    "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>{c}\n</tools>\n\n"
+    "For each function call, return a json object with function name and arguments within <tool_call></tool_call> "
+    'XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+)
+
+
 def render(tokenizer: Any, path: Path) -> list[Any]:
     specs = parse_sources(str(path))
     found = read_conversations(specs, role_names={}, system_prompt=None, input_separator="\n", max_bad_rows=0, seed=0)
@@ -46,6 +54,43 @@ def test_llama_factory_on_its_own_rows(shared_data: Path, template: str, system:
         answer = ids_of("{c}<|im_end|>\n", row["output"])
         assert example.input_ids.tolist() == prompt + answer
         assert example.loss_mask.tolist() == [0] * len(prompt) + [1] * (len(answer) - 1) + [0]  # but for the line end
+
+
+def test_llama_factory_on_its_own_tool_calls(shared_data: Path) -> None:
+    """Calls and results of the model's are turns; the tools stand in the system text, each as servers send it."""
+    path = shared_data / "llamafactory/glaive_toolcall_en_demo.json"
+    tokenizer = load_tokenizer(str(shared_data / "models/qwen3-tokenizer"), chat_template="qwen")
+    rows = json.loads(path.read_text(encoding="utf-8"))[:ROWS]
+    for row, example in zip(rows, render(tokenizer, path), strict=True):
+        ids: list[int] = []
+        mask: list[int] = []
+        system = IM_SYSTEM.replace("{c}", QWEN_SYSTEM + tools_of(row))
+        for number, turn in enumerate(row["conversations"]):
+            text = ("" if number else system) + text_of(turn["from"], turn["value"])
+            found = list(tokenizer.encode(text, add_special_tokens=False))
+            is_answer = turn["from"] in ("gpt", "function_call")
+            ids += found
+            mask += [1] * (len(found) - 1) + [0] if is_answer else [0] * len(found)
+        assert example.input_ids.tolist() == ids
+        assert example.loss_mask.tolist() == mask
+
+
+def tools_of(row: dict[str, Any]) -> str:
+    tools = json.loads(row["tools"]) if row["tools"] else []
+    lines = [json.dumps({"type": "function", "function": tool}, ensure_ascii=False) for tool in tools]
+    return TOOLS.replace("{c}", "".join(f"\n{line}" for line in lines)) if tools else ""
+
+
+def text_of(role: str, value: str) -> str:
+    if role == "human":
+        return IM_USER.replace("{c}", value)
+    if role == "observation":
+        return IM_USER.replace("{c}", f"<tool_response>\n{value}\n</tool_response>")
+    if role == "function_call":
+        call = json.loads(value)
+        written = json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False)
+        value = f"<tool_call>\n{written}\n</tool_call>"
+    return f"{value}<|im_end|>\n"
 
 
 def test_firefly_s_mamba_on_its_own_rows(shared_data: Path) -> None:

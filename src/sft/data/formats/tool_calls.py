@@ -10,7 +10,9 @@ from sft.data.types import Row
 
 
 def read_tools(row: Row, column: str = "tools") -> tuple[Mapping[str, Any], ...]:
-    """Return the tool schemas of a row untouched. The list, or each of its entries, may be JSON text."""
+    """Return the tools of a row as ``{"type": "function", "function": {...}}``, which is how servers hand them to chat
+    templates; a bare function is put into that form. The list, or each of its entries, may be JSON text.
+    """
     found = row.values.get(column)
     if not found:
         return ()
@@ -23,7 +25,11 @@ def read_tools(row: Row, column: str = "tools") -> tuple[Mapping[str, Any], ...]
     for tool in tools:
         if not isinstance(tool, dict):
             refuse(row, f"a tool is {describe(tool)}, not an object", f"Found {shorten(tool)}")
-    return tuple(tools)
+    return tuple({"type": "function", "function": tool} if _is_bare(tool) else tool for tool in tools)
+
+
+def _is_bare(tool: Mapping[str, Any]) -> bool:
+    return "name" in tool and "function" not in tool and "type" not in tool
 
 
 def read_calls(row: Row, value: Any, where: str) -> tuple[Mapping[str, Any], ...]:

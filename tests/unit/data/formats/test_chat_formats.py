@@ -97,9 +97,12 @@ def test_turns_and_tools_may_be_json_text_as_tables_hold_them():
     assert read.tools == ()
 
 
-def test_tools_stay_untouched():
-    tools = [{"name": "f", "parameters": {"type": "dict", "x": None}}, {"type": "function", "function": {"name": "g"}}]
-    assert convert("messages", chat(user(), assistant(), tools=tools)).tools == tuple(tools)
+def test_tools_are_in_the_form_that_servers_send():
+    """A bare function, as LLaMA-Factory's files have it, is put into it; all else stays untouched."""
+    bare = {"name": "f", "parameters": {"type": "dict", "x": None}}
+    whole = [{"type": "function", "function": {"name": "g"}}, {"type": "code_interpreter"}, {"type": "x", "name": "h"}]
+    tools = convert("messages", chat(user(), assistant(), tools=[bare, *whole])).tools
+    assert tools == ({"type": "function", "function": bare}, *whole)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def test_the_switches_of_a_row():
         "alpaca",
         {**row, "weight": 0.5, "chat_template_kwargs": {"enable_thinking": False}, "tools": '[{"name": "f"}]'},
     )
-    assert (full.weight, full.template_kwargs, full.tools) == (0.5, {"enable_thinking": False}, ({"name": "f"},))
+    assert (full.weight, full.template_kwargs) == (0.5, {"enable_thinking": False})
+    assert full.tools == ({"type": "function", "function": {"name": "f"}},)
     assert [message.train for message in convert("alpaca", {**row, "train": False}).messages] == [False, False]
     assert [message.train for message in convert("alpaca", {**row, "train": True}).messages] == [None, None]
 
