@@ -11,12 +11,13 @@ import pytest
 from sft.cli.main import VERBS
 from sft.config.data import FORMAT_TYPES
 from sft.config.load import load_config
-from sft.data.formats import FORMATS, FormatOptions, detect_format
+from sft.data.formats import FORMATS, PAIR_FORMATS, FormatOptions, detect_format, detect_pairs
 from sft.data.sources import parse_sources
 from sft.data.types import Row, Source
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/*/README.md")])
+STAGES_PAGE = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
 DATA_PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 
 
@@ -52,6 +53,22 @@ def test_yaml_of_the_data_page_is_a_configuration(block: str, tmp_path: Path) ->
     path.write_text(block, encoding="utf-8")
     config = load_config(path, [])
     assert parse_sources(config.data_path, columns=config.columns)
+
+
+@pytest.mark.parametrize("line", [line for block in blocks(STAGES_PAGE, "jsonl") for line in block.splitlines()])
+def test_example_of_a_pair_is_read_as_one(line: str) -> None:
+    row = Row(json.loads(line), Source("docs/stages.md", 1))
+    pair = PAIR_FORMATS[detect_pairs([row], {}).format_type](row, FormatOptions(pairs=True))
+    assert pair.rejected is not None
+    last = [side.text or side.messages[-1].content for side in (pair, pair.rejected)]
+    assert [text[-1] for text in last] == ["4", "5"]
+
+
+@pytest.mark.parametrize("block", blocks(STAGES_PAGE, "yaml"))
+def test_yaml_of_the_stages_page_is_a_configuration(block: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(block, encoding="utf-8")
+    assert load_config(path, []).stage in ("pretrain", "dpo")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
