@@ -99,13 +99,19 @@ def vocabulary_rows(adapter: Adapter, model: Any) -> int | None:
     whole = {layer: _rows(adapter.shapes, layer, WHOLE_ROWS) for layer in (embedding, head)}
     low_rank = _rows(adapter.shapes, embedding, (".lora_embedding_A",), dimension=1)
     low_rank |= _rows(adapter.shapes, head, (".lora_B.weight",))
-    trained = _trained_tokens(adapter.config)
-    rows = max(*whole[embedding], *whole[head], *low_rank, *(token + 1 for token in trained if token >= own), 0, 0)
+    trained = {layer: _trained_tokens(adapter.config, layer, embedding) for layer in whole}
+    rows = max(
+        *whole[embedding],
+        *whole[head],
+        *low_rank,
+        *(token + 1 for tokens in trained.values() for token in tokens if token >= own),
+        0,
+        0,
+    )
     if rows in (0, own):
         return None
     restored = {layer for layer in whole if whole[layer]}
-    if set(range(own, rows)) <= set(trained):
-        restored.add(embedding)
+    restored |= {layer for layer, tokens in trained.items() if set(range(own, rows)) <= tokens}
     if (
         embedding in restored
         and model.config.tie_word_embeddings
@@ -168,11 +174,12 @@ def _rows(shapes: Mapping[str, Shape], layer: str, suffixes: tuple[str, ...], di
     return {shape[dimension] for name, shape in shapes.items() if name in wanted}
 
 
-def _trained_tokens(config: Any) -> list[int]:
-    """Token ids whose rows the adapter holds (PEFT's trainable_token_indices: a list, or a list per layer)."""
+def _trained_tokens(config: Any, layer: str, embedding: str) -> set[int]:
+    """Token ids of which the adapter holds rows for a layer (PEFT's trainable_token_indices: a list per layer, or one
+    for the embedding)."""
     tokens = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
-    lists = tokens.values() if isinstance(tokens, dict) else [tokens]
-    return [int(token) for one in lists for token in one]
+    lists = tokens if isinstance(tokens, dict) else {embedding: tokens}
+    return {int(token) for name, found in lists.items() if layer and layer.endswith(name) for token in found}
 
 
 def _name_of(model: Any, module: Any) -> str:
