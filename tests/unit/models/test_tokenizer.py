@@ -122,21 +122,32 @@ def test_a_named_template_whose_markers_are_no_tokens_is_refused(tmp_path: Path)
     assert "default" in message
 
 
-@pytest.mark.parametrize("token", ["<|im_start|>", "a"])
-def test_a_marker_may_be_any_kind_of_token(folder: Path, token: str) -> None:
-    """Added or of the vocabulary; the unknown token is none."""
+@pytest.mark.parametrize("is_special", [True, False])
+def test_a_marker_may_be_any_kind_of_added_token(folder: Path, is_special: bool) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer.convert_tokens_to_ids("a") is not None
-    if token == "a":
-        tokenizer.unk_token = "<unk>"
-        tokenizer.add_tokens(["<|im_start|>"])
-    else:
-        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.add_tokens(["<|im_start|>"], special_tokens=is_special)
     with pytest.raises(ModelError, match=r"needs the tokens <\|im_end\|>, which"):
         choose_template(tokenizer, "chatml")
-    tokenizer.add_tokens(["<|im_end|>"])
+    tokenizer.add_tokens(["<|im_end|>"], special_tokens=is_special)
     choose_template(tokenizer, "chatml")
     assert tokenizer.chat_template == read_template("chatml")
+
+
+def test_added_tokens_make_a_named_template_possible(folder: Path) -> None:
+    """As for Gemma's markers, which Firefly adds to any tokenizer."""
+    with pytest.raises(ModelError, match="added_special_tokens <start_of_turn> <end_of_turn>"):
+        load_tokenizer(str(folder), chat_template="gemma")
+    markers = ["<start_of_turn>", "<end_of_turn>"]
+    tokenizer = load_tokenizer(str(folder), chat_template="gemma", added_special_tokens=markers)
+    assert tokenizer.chat_template == read_template("gemma")
+    assert [len(tokenizer.encode(marker, add_special_tokens=False)) for marker in markers] == [1, 1]
+
+
+@pytest.mark.parametrize("names", [{"eos_token": "</s>"}, {"eos_token": "</s>", "unk_token": "<unk>"}])
+def test_an_unknown_text_is_no_token(tmp_path: Path, names: dict[str, str]) -> None:
+    path = save(tmp_path / "unknown", special=["</s>", "<unk>"], names=names)
+    with pytest.raises(ModelError, match=r"needs the tokens <\|im_start\|> <\|im_end\|>, which"):
+        load_tokenizer(str(path), chat_template="chatml")
 
 
 @pytest.mark.parametrize(
