@@ -289,6 +289,31 @@ def test_command(command: str, run_here: Any, capsys: pytest.CaptureFixture[str]
         assert "224 documents" in said or "392 documents" in said
 
 
+@pytest.fixture(scope="session")
+def real_rows(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Firefly's own examples of rows for each stage, where the recipe looks for them, and a model that knows them."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "data" / "pretrain").mkdir(parents=True)
+    for name, place in {"data": "train", "pretrain": "pretrain/a", "dpo": "dpo"}.items():
+        source = shared_data / "firefly" / f"dummy_{name}.jsonl"
+        shutil.copy(source, folder / "data" / f"{place}.jsonl")
+    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("data/**/*.jsonl"))]
+    save(folder / "model", "gemma", texts, size=3000)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["gemma-2b-sft-lora", "bloom-1b1-pretrain-full", "gemma-2b-dpo-qlora"])
+def test_real_rows(name: str, real_rows: Path, run_here: Any, recipe: Path) -> None:
+    shutil.rmtree(recipe / "data")
+    (recipe / "data").symlink_to(real_rows / "data")
+    model = str(real_rows / "model")
+    output = run_here(f"python train.py --train_args_file train_args/{name}.json --model_name_or_path {model}", *SMALL)
+    check_output(output, adapter="full" not in name)
+    told = read_json(output / "run.json")["plan"]
+    assert told["examples"] > 4
+
+
+@pytest.mark.slow
 def test_two_processes_by_torchrun(recipe: Path) -> None:
     (command,) = commands("torchrun")
     _, *words = shlex.split(command)
