@@ -262,7 +262,9 @@ def _translate_offloading(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_overlong(draft: Draft, key: str, raw: RawValue) -> None:
-    if raw.value in OVERLONG:
+    if _pretrains(draft):
+        draft.ignore(key, raw, "a long text goes on in the next block")
+    elif raw.value in OVERLONG:
         reason = "later turns leave until the rest fits; no answer loses its end" if raw.value == "truncate" else ""
         draft.give(key, replace(raw, value=OVERLONG[raw.value]), "overlong", reason)
     else:
@@ -274,7 +276,14 @@ def _translate_eval_length(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_packing(draft: Draft, key: str, raw: RawValue) -> None:
-    draft.give(key, raw, "packing")
+    if _pretrains(draft):
+        draft.ignore(key, raw, "texts are joined and cut into full blocks")
+    else:
+        draft.give(key, raw, "packing")
+
+
+def _pretrains(draft: Draft) -> bool:
+    return "stage" in draft.values and draft.values["stage"].value == "pretrain"
 
 
 def _translate_shuffle(draft: Draft, key: str, raw: RawValue) -> None:

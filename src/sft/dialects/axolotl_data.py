@@ -328,6 +328,9 @@ def _translate_template(draft: Draft, values: Values, found: DataSets) -> None:
     for name, raw in asked.items():
         draft.ignore(name, raw, "the type of the data says the text, and that template is saved with the model")
     if kind == "completion":
+        if found.kinds:
+            draft.default("stage", "pretrain", "type: completion trains every token of a text, a long one in pieces")
+            draft.default("isolate_documents", True, "texts that share a block do not see each other")
         return
     named = {"alpaca": "axolotl_alpaca", "alpaca:chat": "axolotl_alpaca_chat"}.get(kind, kind)
     draft.default("chat_template", named, "the text of the data's type; it is saved with the model")

@@ -225,6 +225,14 @@ def test_data_sets_of_types_with_different_texts_are_refused() -> None:
     assert both.data_path[0] == {"path": "t.txt.jsonl", "format_type": "text", "columns": {"text": "body"}}  # type: ignore[index]
 
 
+def test_texts_alone_are_pretrained_on_every_token() -> None:
+    text = {"path": "t.jsonl", "type": "completion", "field": "body"}
+    config = as_config(datasets=[text], sample_packing=True, excess_length_strategy="truncate", train_on_inputs=True)
+    assert (config.stage, config.isolate_documents, config.packing) == ("pretrain", True, False)
+    assert config.data_path == [{"path": "t.jsonl", "format_type": "text", "columns": {"text": "body"}}]
+    assert as_config(datasets=[text, CHAT]).stage == "sft"
+
+
 def test_files_by_name() -> None:
     entry = {"path": "json", "type": "alpaca", "data_files": ["a.jsonl", "b.jsonl"], "ds_type": "json"}
     assert [one["path"] for one in as_config(datasets=[entry]).data_path] == ["a.jsonl", "b.jsonl"]  # type: ignore[union-attr, index]
