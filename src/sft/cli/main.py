@@ -96,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words and words[0].startswith("--local_rank="):  # `deepspeed --module sft train ...` puts it first
+        words = words[1:]
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
         return EXIT_DONE

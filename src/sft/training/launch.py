@@ -47,7 +47,7 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
-def let_first_speak(seconds: float = 3.0) -> str:
+def let_first_speak(seconds: float = 10.0) -> str:
     """Before a message that all processes of a machine may have: wait, except in its first one.
 
     A launcher ends the others as soon as one has ended, so that a message stands there once. A process that is still
