@@ -1,7 +1,7 @@
 """Train as a JSON file of Firefly's arguments says: ``python train.py --train_args_file train_args/NAME.json``.
 
 --train_args_file FILE   the arguments; required (train_args/ has some)
---local_rank N           accepted from launchers that add it
+--local_rank N           not needed; accepted from launchers that add it
 --key value ...          in the place of the file's: any of its arguments, and any option of `sft train`, which follow
 
 Also ``torchrun --nproc_per_node=N train.py ...`` and ``deepspeed --num_gpus=N train.py ...``.
@@ -17,6 +17,7 @@ if __name__ == "__main__":
     usage = "python train.py --train_args_file FILE [--key value ...]"
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, usage=usage)
     parser.add_argument("--train_args_file")
+    parser.add_argument("--local_rank", "--local-rank")
     for name in OWN_KEYS:
         parser.add_argument(f"--{name}")
     args, rest = parser.parse_known_args()
