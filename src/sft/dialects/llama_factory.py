@@ -14,7 +14,7 @@ from sft.config.values import RawValue
 from sft.data.templates import read_template, template_names
 from sft.dialects import llama_factory_keys as keys
 from sft.dialects.llama_factory_rules import HANDLERS, Values, is_on, method_of, number, stage_of
-from sft.dialects.translation import Draft, Translation
+from sft.dialects.translation import EMPTY, OFF, Draft, Translation
 
 NAME = "llama_factory"
 TAKES_PAIRS = True
@@ -77,7 +77,7 @@ def _settle(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     family = next((name for name in keys.FAMILIES if key.startswith(name)), None)
     prefix = next((name for name in keys.PREFIXES if key.startswith(name)), None)
     if raw.value is None or raw.value == "":
-        draft.ignore(key, raw, "empty: as if it were not there")
+        draft.ignore(key, raw, EMPTY)
     elif key in HANDLERS:
         HANDLERS[key](draft, key, raw, values)
     elif key in keys.SWITCHES:
@@ -112,14 +112,14 @@ def _switch(draft: Draft, key: str, raw: RawValue) -> None:
     if is_on(raw):
         draft.refuse(key, f"{keys.SWITCHES[key]}. Leave {key} out", raw.origin)
     else:
-        draft.ignore(key, raw, "switched off")
+        draft.ignore(key, raw, OFF)
 
 
 def _allowed(draft: Draft, key: str, raw: RawValue) -> None:
     allowed, why = keys.ALLOWED_VALUES[key]
     word = str(raw.value).lower()
     if word in map(str, allowed) or number(raw.value) in allowed:
-        draft.ignore(key, raw, "as it is done here")
+        draft.ignore(key, raw, OFF)
     else:
         draft.refuse(key, f"{raw.value!r}: {why}", raw.origin)
 

@@ -132,7 +132,9 @@ def _add(
         f"data set {name!r} in {os.path.join(dataset_dir, INFO)}" if dataset_dir != "ONLINE" else f"data set {name!r}"
     )
     problems = _check(info, stage)
-    entry = _place(info, dataset_dir, [] if problems else problems)  # of rows that are not trained on no file is missed
+    endings = (*ENDINGS, ".txt") if stage == "pretrain" else ENDINGS
+    place_problems = [] if problems else problems  # of rows that are not trained on no file is missed
+    entry = _place(info, dataset_dir, endings, place_problems)
     entry |= _text_layout(info, problems) if stage == "pretrain" else _layout(info, problems)
     if isinstance(info.get("split"), str):
         entry["split"] = info["split"]
@@ -140,6 +142,8 @@ def _add(
     found.problems += [f"{where}: {problem}" for problem in problems]
     found.entries.append(entry)
     unknown = [key for key in info if key not in KEYS]
+    if entry["path"].endswith(".txt"):
+        found.notes.append(f"{name}: the file is one text, and not one a line")
     if unknown:
         found.notes.append(f"{name}: {', '.join(unknown)} in {INFO} mean nothing")
 
@@ -174,20 +178,24 @@ def _check(info: Mapping[str, Any], stage: str) -> list[str]:
 
 
 def _mapping(info: Mapping[str, Any], key: str, problems: list[str]) -> Mapping[str, Any]:
+    if info.get(key) and not _named(info, key):
+        problems.append(f"{key} is {info[key]!r}; it must be a mapping to text")
+    return _named(info, key)
+
+
+def _named(info: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """``columns`` or ``tags``; empty where it is none."""
     found = info.get(key) or {}
-    if isinstance(found, Mapping) and all(value is None or isinstance(value, str) for value in found.values()):
-        return found
-    problems.append(f"{key} is {found!r}; it must be a mapping to text")
-    return {}
+    is_mapping = isinstance(found, Mapping) and all(value is None or isinstance(value, str) for value in found.values())
+    return found if is_mapping else {}
 
 
-def _place(info: Mapping[str, Any], dataset_dir: str, problems: list[str]) -> dict[str, Any]:
+def _place(info: Mapping[str, Any], dataset_dir: str, endings: tuple[str, ...], problems: list[str]) -> dict[str, Any]:
     """``path`` and ``subset``: a name on the hub, or a file or folder within dataset_dir."""
-    if info.get("folder"):
-        problems.append(f"it is the folder {info['folder']!r} of a data set, which cannot be chosen. Fetch that folder")
     if "hf_hub_url" in info:
         subset = {"subset": info["subset"]} if info.get("subset") else {}
-        return {"path": str(info["hf_hub_url"]), **subset}
+        files = {"data_files": [f"{info['folder']}/**"]} if info.get("folder") else {}
+        return {"path": str(info["hf_hub_url"]), **subset, **files}
     for key, why in (
         ("ms_hub_url", "ModelScope is not read from. Fetch it and name the file"),
         ("om_hub_url", "Modelers is not read from. Fetch it and name the file"),
@@ -200,17 +208,17 @@ def _place(info: Mapping[str, Any], dataset_dir: str, problems: list[str]) -> di
     if not isinstance(info.get("file_name"), str):
         problems.append("it has neither file_name nor hf_hub_url")
         return {"path": "?"}
-    return {"path": _local_path(info["file_name"], dataset_dir, problems)}
+    return {"path": _local_path(info["file_name"], dataset_dir, endings, problems)}
 
 
-def _local_path(file_name: str, dataset_dir: str, problems: list[str]) -> str:
+def _local_path(file_name: str, dataset_dir: str, endings: tuple[str, ...], problems: list[str]) -> str:
     folder = os.path.expanduser(dataset_dir)
     path = os.path.join(folder, file_name)
     if not os.path.exists(path):
         there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         problems.append(f"there is no file {path}{_near(file_name, there)}")
-    elif os.path.isfile(path) and not path.endswith(ENDINGS):
-        problems.append(f"{path} must end in one of {', '.join(ENDINGS)}. Convert or rename it")
+    elif os.path.isfile(path) and not path.endswith(endings):
+        problems.append(f"{path} must end in one of {', '.join(endings)}. Convert or rename it")
     return path
 
 
@@ -218,7 +226,7 @@ def _layout(info: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """How rows and turns are written."""
     formatting = info.get("formatting", "alpaca")
     ranking = bool(info.get("ranking"))
-    given = info.get("columns") or USUAL
+    given = _named(info, "columns") or USUAL
     used = tuple(name for name in USED.get(formatting, ()) if not (ranking and name == "response"))
     columns = {COLUMNS[name]: given[name] for name in used if given.get(name)}
     if ranking:
@@ -226,7 +234,7 @@ def _layout(info: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     missing = [name for name in _needed(formatting, ranking) if COLUMNS[name] not in columns]
     problems += [f"columns names no {name}, which formatting {formatting} needs" for name in missing]
     entry: dict[str, Any] = {"format_type": FORMATS.get(formatting), "columns": columns, "only_columns": True}
-    tags = info.get("tags") or {}
+    tags = _named(info, "tags")
     roles = {tags[tag]: meaning for tag, meaning in TAGS.items() if tags.get(tag)}
     entry |= {key: tags[tag] for tag, key in TURN_KEYS.items() if tags.get(tag)}
     return entry | ({"role_names": roles} if roles and formatting != "alpaca" else {})
@@ -234,13 +242,12 @@ def _layout(info: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
 
 def _needed(formatting: str, ranking: bool) -> tuple[str, ...]:
     questions = ("prompt",) if formatting == "alpaca" else ("messages",)
-    answers = ("chosen", "rejected") if ranking else ("response",) if formatting == "alpaca" else ()
-    return questions + answers
+    return questions + (("response",) if formatting == "alpaca" and not ranking else ())
 
 
 def _text_layout(info: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """For stage pretrain the text of a row is its prompt."""
-    given = info.get("columns") or USUAL
+    given = _named(info, "columns") or USUAL
     if info.get("formatting", "alpaca") != "alpaca" or not given.get("prompt") or given.get("query"):
         problems.append("texts to train on are one column: write columns: {prompt: NAME} and no formatting")
     return {"format_type": "text", "columns": {"text": given.get("prompt", "text")}, "only_columns": True}

@@ -229,7 +229,7 @@ DEFAULTS: Mapping[str, tuple[Any, str]] = {
     "max_length": (2048, "cutoff_len unasked"),
     "num_train_epochs": (3.0, "as the original unasked"),
     "per_device_train_batch_size": (8, "as the original unasked"),
-    "per_device_eval_batch_size": (8, "as the original unasked"),
+    "per_device_eval_batch_size": (8, ""),
     "gradient_accumulation_steps": (1, "as the original unasked"),
     "learning_rate": (5e-5, "as the original unasked"),
     "lr_scheduler_type": ("linear", "as the original unasked"),
@@ -243,7 +243,7 @@ DEFAULTS: Mapping[str, tuple[Any, str]] = {
 
 LORA_DEFAULTS: Mapping[str, tuple[Any, str]] = {
     "lora_r": (8, "as the original unasked"),
-    "lora_dropout": (0.0, "as the original unasked"),
+    "lora_dropout": (0.0, ""),
     "target_modules": ("all-linear", "every linear layer but the output"),
 }
 FILES = ["trainer_log", "results", "trainer_state"]

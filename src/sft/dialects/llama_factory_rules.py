@@ -14,7 +14,7 @@ from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
 from sft.data.templates import read_template, template_names
 from sft.dialects import llama_factory_keys as keys
 from sft.dialects.llama_factory_data import find_sources
-from sft.dialects.translation import Draft
+from sft.dialects.translation import OFF, Draft
 
 Values = Mapping[str, RawValue]
 Handler = Callable[[Draft, str, RawValue, Values], None]
@@ -187,7 +187,7 @@ def _enable_thinking(draft: Draft, key: str, raw: RawValue, values: Values) -> N
 
 def _mask(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     if not is_on(raw):
-        draft.ignore(key, raw, "switched off: every answer is trained")
+        draft.ignore(key, raw, OFF)
     else:
         value = {"mask_history": "last_answer", "train_on_prompt": "everything"}[key]
         draft.give(key, replace(raw, value=value), "train_on")
@@ -243,7 +243,7 @@ def _pure_bf16(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
         said = "weights are trained in bfloat16, where small updates are lost; leave it out for bf16 over float32"
         draft.give(key, replace(raw, value="bfloat16"), "dtype", said)
     else:
-        draft.ignore(key, raw, "switched off")
+        draft.ignore(key, raw, OFF)
 
 
 def _ddp_timeout(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
@@ -261,7 +261,7 @@ def _plot_loss(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     if is_on(raw) and "also_write" not in values:
         draft.give(key, replace(raw, value=[*keys.FILES, "loss_plot"]), "also_write", "training_loss.png")
     else:
-        draft.ignore(key, raw, "also_write decides" if is_on(raw) else "switched off")
+        draft.ignore(key, raw, "also_write decides" if is_on(raw) else OFF)
 
 
 def _overwrite(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
