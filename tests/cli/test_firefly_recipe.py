@@ -412,6 +412,26 @@ def test_what_is_missing_is_said(
     assert "--train_args_file is missing" in (said := capsys.readouterr().err) or "are required" in said
 
 
+def test_a_file_that_is_not_there_is_said(run_here: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("python train.py --train_args_file train_args/llama.json --output_dir output", code=2)
+    said = capsys.readouterr().err
+    assert "train_args/llama.json" in said
+    assert "Traceback" not in said
+
+
+def test_a_system_message_without_a_place_is_no_silent_loss(
+    run_here: Any, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(
+        recipe / "rows.jsonl",
+        [{"system": "Be brief.", "conversation": [{"human": a, "assistant": b}]} for a, b in ROWS],
+    )
+    command = "python train.py --train_args_file train_args/gemma-2b-sft-lora.json --train_file rows.jsonl"
+    run_here(command, *SMALL, code=2)
+    assert "not for system" in capsys.readouterr().err
+    check_output(run_here(command, "--chat_template", "gemma", *SMALL), adapter=True)
+
+
 def test_float16_that_this_machine_lacks_is_said_at_once(run_here: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("deepspeed")
     run_here("python train.py --train_args_file train_args/bloom-1b1-sft-full.json", code=2)
