@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sft.cli.loaded_model import load_for_use
+from sft.cli.main import main
 from sft.config import SFTConfig
 from sft.errors import ExportError, ModelError
 from sft.export.adapter import read_adapter
@@ -195,3 +197,22 @@ def test_the_run_says_how_it_trains(train: Callable[..., Any], capsys: pytest.Ca
     record = read_record(folder)
     assert record is not None
     assert record["method"] == method
+
+
+def test_an_adapter_answers_over_the_base_it_was_trained_over(
+    train: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = train("run", **QLORA, bnb_4bit_quant_type="fp4", max_steps=4).folder / "final_model"
+    found = read_adapter(str(adapter))
+    model, _ = load_for_use(str(found.base_model), str(adapter), bits=4)
+    trained = Quantization(bits=4, kind="fp4", rounded_from="float32")
+    expected = load_over_quantised(found, str(found.base_model), trained)
+    prompts = [[5, 60, 70, 80, 90]]
+    torch.testing.assert_close(compute_logits(model, prompts), compute_logits(expected, prompts), rtol=0, atol=0)
+
+    capsys.readouterr()
+    asked = ["chat", "--model", str(adapter), "--prompt", "Count to 3", "--max_new_tokens", "4", "--json"]
+    assert main([*asked, "--load_in_4bit"]) == 0
+    assert json.loads(capsys.readouterr().out)["answer"]
+    assert main([*asked, "--load_in_4bit", "--load_in_8bit"]) == 2
+    assert "not allowed with" in capsys.readouterr().err

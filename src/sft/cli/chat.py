@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from sft.cli.bits import add_bits
 from sft.errors import EXIT_DONE, UserError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
                         help="precision of the weights; auto (default): as saved")  # fmt: skip
+    add_bits(parser)
     parser.add_argument("--trust_remote_code", action="store_true", help="run Python code that the model brings along")
     parser.add_argument("--json", action="store_true", help="print one object per answer")
 
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         args.model,
         adapter=args.adapter,
         dtype=args.dtype,
+        bits=args.bits,
         chat_template=args.chat_template,
         trust_remote_code=args.trust_remote_code,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from sft.cli.loaded_model import load_for_use, name_pair, usual_device
+from sft.cli.loaded_model import load_for_use, name_pair, on_usual_device
 from sft.data.control import Shield
 from sft.data.render import Renderer
 from sft.data.templates import template_names
@@ -71,6 +71,7 @@ def load_for_chat(
     *,
     adapter: str | None = None,
     dtype: str = "auto",
+    bits: int | None = None,
     chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -80,6 +81,7 @@ def load_for_chat(
         model: folder or hub name of a model, or folder of an adapter.
         adapter: folder or hub name of an adapter for ``model``.
         dtype: precision of the weights; auto: as saved.
+        bits: 4 or 8, to hold the base in as many; None: in full.
         chat_template: in place of the model's own; a shipped name, a file or text.
         trust_remote_code: run Python code that the model brings along.
 
@@ -87,7 +89,7 @@ def load_for_chat(
         UserError: one of them cannot be loaded, they do not fit, or there is no chat template.
     """
     base, adapter = name_pair(model, adapter)
-    loaded, tokenizer = load_for_use(base, adapter, dtype=dtype, trust_remote_code=trust_remote_code)
+    loaded, tokenizer = load_for_use(base, adapter, dtype=dtype, bits=bits, trust_remote_code=trust_remote_code)
     if chat_template is not None:
         choose_template(tokenizer, chat_template)
     if tokenizer.chat_template is None:
@@ -95,4 +97,4 @@ def load_for_chat(
             f"{adapter or model!r} has no chat template, so it is not known how it expects to be asked. Choose one "
             f"with --chat_template: {', '.join(template_names())}, or a .jinja file."
         )
-    return loaded.to(usual_device()), tokenizer
+    return on_usual_device(loaded), tokenizer

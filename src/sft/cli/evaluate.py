@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft.cli.bits import add_bits
 from sft.errors import EXIT_DONE, ConfigError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "float32", "bfloat16", "float16"],
         help="precision of the weights; auto (default): as saved",
     )
+    add_bits(parser)
     parser.add_argument("--trust_remote_code", action="store_true", help="run Python code that the model brings along")
 
 
@@ -133,6 +135,11 @@ def _evaluation(args: argparse.Namespace) -> ModelEvaluation:
     for task in tasks:
         task.examples()
     base, adapter = name_pair(args.model, args.adapter)
+    if args.bits is not None and choice.is_served:
+        raise ConfigError(
+            f"--load_in_{args.bits}bit with --engine {args.engine}: a server holds weights in its own way. Use "
+            "--engine in_process, or hand the server its own option with --engine_args."
+        )
     return ModelEvaluation(
         base=base,
         adapter=adapter,
@@ -144,6 +151,7 @@ def _evaluation(args: argparse.Namespace) -> ModelEvaluation:
         chat_template=args.chat_template,
         template_kwargs=args.chat_template_kwargs,
         dtype=args.dtype,
+        bits=args.bits,
         trust_remote_code=args.trust_remote_code,
     )
 

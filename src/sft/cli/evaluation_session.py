@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft.cli.loaded_model import load_for_use, load_tokenizer_for_use, usual_device
+from sft.cli.loaded_model import load_for_use, load_tokenizer_for_use, on_usual_device
 from sft.evaluation.engines import EngineChoice, open_server, visible_gpus
 from sft.evaluation.files import result_stem
 from sft.evaluation.progress import ProgressDisplay
@@ -44,6 +44,8 @@ class ModelEvaluation:
     chat_template: str | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "auto"
+    bits: int | None = None
+    """4 or 8: hold the base in as many, in this process."""
     trust_remote_code: bool = False
 
     def run(self) -> dict[str, Results]:
@@ -54,7 +56,7 @@ class ModelEvaluation:
         """With the model in this process, on the GPU where there is one."""
         model, tokenizer = self.load()
         self.decide_template(tokenizer)
-        model = model.to(usual_device())
+        model = on_usual_device(model)
         prompts = PromptWriter(tokenizer, self.template_kwargs, self.max_prompt_tokens, context_of(model))
         return self.ask(InProcessEngine(model, tokenizer), prompts)
 
@@ -94,7 +96,9 @@ class ModelEvaluation:
 
     def load(self) -> tuple[Any, Any]:
         """Model and tokenizer on the CPU."""
-        return load_for_use(self.base, self.adapter, dtype=self.dtype, trust_remote_code=self.trust_remote_code)
+        return load_for_use(
+            self.base, self.adapter, dtype=self.dtype, bits=self.bits, trust_remote_code=self.trust_remote_code
+        )
 
     def decide_template(self, tokenizer: Any) -> None:
         """The one asked for, else the tokenizer's own, else the one that training would take for it."""

@@ -12,7 +12,10 @@ from sft.errors import ModelError
 from sft.export.adapted import generation_config_of, load_adapted, load_tokenizer_of
 from sft.export.adapter import Adapter, is_adapter, read_adapter
 from sft.export.fit import check_fit, read_base_config
+from sft.export.quantised import load_over_quantised
 from sft.models.load import explain_load_failure, load_model
+from sft.models.precision import DTYPES
+from sft.models.quantization import Quantization, is_quantised, read_quantization
 
 
 def name_pair(model: str, adapter: str | None) -> tuple[str, str | None]:
@@ -30,17 +33,27 @@ def name_pair(model: str, adapter: str | None) -> tuple[str, str | None]:
 
 
 def load_for_use(
-    model: str, adapter: str | None = None, *, dtype: str = "auto", trust_remote_code: bool = False
+    model: str,
+    adapter: str | None = None,
+    *,
+    dtype: str = "auto",
+    bits: int | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """A model and its tokenizer on the CPU, ready to answer. Arguments as ``name_pair`` gives them.
+
+    Args:
+        bits: 4 or 8: hold the linear layers of the base in as many, on this process's device; as an adapter was trained
+            over them, where it says so. None: in full.
 
     Raises:
         UserError: one of them cannot be loaded, or they do not fit.
     """
     if adapter is not None:
-        return _load_pair(read_adapter(adapter), model, dtype, trust_remote_code)
+        return _load_pair(read_adapter(adapter), model, dtype, bits, trust_remote_code)
     _check_folder(model)
-    loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code).eval()
+    quantization = None if bits is None else Quantization(bits=bits)
+    loaded = load_model(model, dtype=dtype, quantization=quantization, trust_remote_code=trust_remote_code).eval()
     return loaded, _load_tokenizer(model, trust_remote_code)
 
 
@@ -63,11 +76,23 @@ def usual_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _load_pair(found: Adapter, base: str, dtype: str, trust_remote_code: bool) -> tuple[Any, Any]:
+def on_usual_device(model: Any) -> Any:
+    """The model on the GPU where there is one. One in few bits was loaded to where it stays."""
+    return model if is_quantised(getattr(model, "base_model", model)) else model.to(usual_device())
+
+
+def _load_pair(found: Adapter, base: str, dtype: str, bits: int | None, trust_remote_code: bool) -> tuple[Any, Any]:
     source: dict[str, Any] = {"revision": found.base_revision, "trust_remote_code": trust_remote_code}
     rows = check_fit(found, read_base_config(base, **source), base_model=base, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer_of(found, base, **source)
-    model = load_adapted(found, base, rows=rows, dtype=dtype, **source)
+    if bits is None:
+        model = load_adapted(found, base, rows=rows, dtype=dtype, **source)
+    else:
+        trained = read_quantization(found.path)
+        quantization = trained if trained is not None and trained.bits == bits else Quantization(bits=bits)
+        precision = dtype if dtype != "auto" else quantization.rounded_from or dtype
+        held = DTYPES.get(precision, precision)
+        model = load_over_quantised(found, base, quantization, rows=rows, dtype=held, **source)
     config = generation_config_of(model.get_base_model(), found, tokenizer)
     model.generation_config = model.get_base_model().generation_config = config
     return model, tokenizer
