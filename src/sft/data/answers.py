@@ -171,8 +171,12 @@ def _end_of_thoughts(written: str, message: Mapping[str, Any], control: ControlT
     end = control.tail_start(written)
     if not written.endswith(content, 0, end):
         return _changed(written, content)
-    if thoughts not in written[: end - len(content)]:
+    before = written[: end - len(content)]
+    if thoughts not in before:
         return Mismatch("the template drops thoughts", f"it writes {snippet(written)} for thoughts {snippet(thoughts)}")
+    if before.count("</think>") > 1:
+        advice = "keep them apart from the content, as reasoning_content"
+        return Mismatch("the template does not read thoughts in a content", f"it writes {snippet(written)}; {advice}")
     return end
 
 

@@ -257,6 +257,22 @@ def test_a_template_that_drops_thoughts_is_refused_for_the_row(new_tokenizer: An
         Renderer(new_tokenizer()).render(chat(user("What?"), answer("one", reasoning="hm")))
 
 
+def test_thoughts_that_a_template_would_write_twice_are_kept_apart(new_tokenizer: Any) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content or '' }}\n</think>\n\n{% endif %}"
+        "{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    renderer = Renderer(new_tokenizer(template))
+    with pytest.raises(RowError, match=r"does not read thoughts in a content.*as reasoning_content"):
+        renderer.render(chat(user("What?"), answer("<think>\nhm\n</think>\n\none")))
+    [example] = renderer.render(chat(user("What?"), answer("one", reasoning="hm")))
+    assert example.trained_text == ("hm\n</think>\n\none<|im_end|>",)
+    [example] = renderer.render(chat(user("What?"), answer("one")))
+    assert example.trained_text == ("\n</think>\n\none<|im_end|>",)
+
+
 def test_a_prompt_that_opens_thoughts_needs_thoughts(new_tokenizer: Any) -> None:
     template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
