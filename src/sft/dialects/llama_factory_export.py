@@ -29,6 +29,9 @@ UNUSED = (
 )  # fmt: skip
 """Keys of LLaMA-Factory that it has none for."""
 
+OTHER_PARTS = tuple(prefix for prefix in keys.PREFIXES if prefix != "export_")
+"""Beginnings of such keys."""
+
 REFUSED: Mapping[str, str] = {
     "export_legacy_format": "weights are written as safetensors only; the older files can run programs when loaded",
     "export_quantization_bit": "a model is not quantised here. Export it, and quantise the result with a tool for that",
@@ -104,7 +107,7 @@ def _unused(key: str, raw: RawValue, problems: list[str]) -> str:
         return f"{place} is not used: the merge is computed in float32 on the CPU, layer by layer"
     elif key in (*READ, "finetuning_type", "stage"):
         return ""
-    elif key in UNUSED or key.startswith(tuple(keys.PREFIXES)):
+    elif key in UNUSED or key.startswith(OTHER_PARTS):
         return f"{place} is not used by an export"
     else:
         near = nearest(key, (*READ, *REFUSED, *UNUSED, "finetuning_type"))

@@ -65,6 +65,8 @@ def modelfile_for(write: Write, *, bos: str, stops: Sequence[str], context: int 
         NotExpressible: the template does more than Ollama's words can say.
     """
     pieces = find_pieces(write, bos)
+    if bos and not pieces.bos and pieces.before_system.startswith(bos):
+        raise NotExpressible("only some of its texts begin with bos_token")
     for messages in _probes(pieces):
         if compose(pieces, messages) != write(messages, True):
             raise NotExpressible("it does more than put pieces of text around the contents of messages")
