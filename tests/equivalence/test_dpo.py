@@ -19,6 +19,7 @@ import torch
 pytest.importorskip("trl", reason="the extra `dpo` is not installed (pip install -e '.[dpo]')")
 
 from sft.config import SFTConfig
+from sft.errors import ModelError
 from sft.training.callbacks import read_metrics
 from sft.training.run import run_training
 
@@ -133,6 +134,11 @@ def test_an_adapter_that_is_trained_on_is_compared_with_itself_as_it_was(
     assert evaluated[-1]["eval_loss"] < evaluated[0]["eval_loss"]
     assert run.weights.keys() == taught.weights.keys()
     assert not list(run.folder.rglob("ref"))
+
+
+def test_rows_that_trl_would_not_see_are_refused(learn: Callable[..., Any]) -> None:
+    with pytest.raises(ModelError, match="added tokens under LoRA, with a head that is tied"):
+        learn("run", use_lora=True, added_tokens=["please"])
 
 
 @pytest.mark.slow

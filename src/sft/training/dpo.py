@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft.utils.other import TrainableTokensWrapper
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
@@ -56,6 +57,7 @@ class PreferenceTrainer(RunTrainer, DPOTrainer):  # type: ignore[misc]
         eval_rows: TrainingRows | None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
+        refuse_trained_head_rows(model)
         self.order = train_order(args, train_rows, filled=False)
         self.throughput = Throughput()
         self._rows = {"train": train_rows, "eval": eval_rows}
@@ -118,6 +120,20 @@ class PreferenceTrainer(RunTrainer, DPOTrainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """TRL reports each start to its makers. Here nothing is."""
+
+
+def refuse_trained_head_rows(model: PreTrainedModel) -> None:
+    """TRL multiplies with the head's weights as they lie there, past the rows of added tokens that PEFT trains apart.
+
+    Raises:
+        ModelError: the head has such rows.
+    """
+    if isinstance(model.get_output_embeddings(), TrainableTokensWrapper):
+        raise ModelError(
+            "added tokens under LoRA, with a head that is tied to the embeddings: TRL's DPO does not see their trained "
+            "rows in the head. Train the tokens in stage sft first and merge, or train embed_tokens whole with "
+            "modules_to_save."
+        )
 
 
 class PairCollator:
