@@ -35,6 +35,8 @@ def quantise_experts(model: nn.Module, *, kind: str, double: bool) -> int:
         raise ModelError("quantize_experts: the model has no experts that stand in one weight. Leave it out")
     for module, name in found:
         replace_parameter_4bit(module, name, compress_statistics=double, quant_type=kind)
+        packed: Any = getattr(module.parametrizations, name)
+        packed.original.quant_state = packed[0].quant_state  # so that its elements can be counted
     return len(found)
 
 

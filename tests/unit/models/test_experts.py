@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GptOssConfig, GptOssForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from sft.errors import ModelError
-from sft.models.adapters import add_adapter
+from sft.models.adapters import add_adapter, count_parameters
 from sft.models.experts import balance_experts, balance_loss, quantise_experts
 from sft.models.load import load_model
 from sft.models.quantization import is_quantised
@@ -34,6 +34,7 @@ def test_experts_in_4_bits_are_the_experts_rounded() -> None:
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     model, rounded = mixture(), mixture()
+    elements = count_parameters(model)[1]
     for weight in rounded.parameters():
         if weight.ndim == 3:
             packed, state = quantize_4bit(weight.data, quant_type="nf4", compress_statistics=True)
@@ -44,6 +45,7 @@ def test_experts_in_4_bits_are_the_experts_rounded() -> None:
     assert not torch.equal(model(TOKENS).logits, before)
     packed = [parameter for parameter in model.parameters() if parameter.dtype == torch.uint8]
     assert len(packed) == 4
+    assert count_parameters(model)[1] == elements
     assert not any(parameter.requires_grad for parameter in packed)
 
 
