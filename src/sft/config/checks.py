@@ -114,11 +114,11 @@ def quantization_without_adapter(candidate: Candidate) -> Iterator[str]:
             yield f"{candidate.at(name)} without use_lora: quantized weights cannot be trained. Set use_lora to true."
 
 
-def quantized_experts_without_4bit(candidate: Candidate) -> Iterator[str]:
-    if candidate.quantize_experts and not candidate.load_in_4bit:
+def quantized_experts_alone(candidate: Candidate) -> Iterator[str]:
+    if candidate.quantize_experts and not (candidate.load_in_4bit or candidate.load_in_8bit):
         yield (
-            f"{candidate.at('quantize_experts')} without load_in_4bit: experts are held as the other weights are, in 4 "
-            "bits. Set load_in_4bit, or leave quantize_experts out."
+            f"{candidate.at('quantize_experts')} without load_in_4bit or load_in_8bit: experts are held in as few bits "
+            "as the other weights. Set load_in_4bit or load_in_8bit, or leave quantize_experts out."
         )
 
 
@@ -506,7 +506,7 @@ RULES: tuple[Rule, ...] = (
     pure_float16_training,
     two_quantizations,
     quantization_without_adapter,
-    quantized_experts_without_4bit,
+    quantized_experts_alone,
     adapter_options_without_adapter,
     freezing_with_adapter,
     freezing_everything,

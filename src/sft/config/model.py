@@ -37,8 +37,8 @@ class ModelOptions:
     load_in_8bit: bool = option(False, "Hold the frozen base in 8 bits (bitsandbytes). Needs use_lora.")
     quantize_experts: bool = option(
         False,
-        "With load_in_4bit: hold the experts of a mixture in 4 bits too, which are no linear layers. They are loaded "
-        "in full first, on the CPU.",
+        "With load_in_4bit or load_in_8bit: hold the experts of a mixture in as few bits, which are no linear layers. "
+        "They are loaded in full first, on the CPU.",
     )
     bnb_4bit_quant_type: str = option(
         "nf4",

@@ -236,10 +236,21 @@ def _translate_precision(draft: Draft, values: Values, *, adapts: bool) -> None:
     for key, dtype in (("bfloat16", "bfloat16"), ("float16", "float16")):
         if key in values and not _is_true(values[key]):
             draft.ignore(key, values[key], OFF)
+        elif key == "float16" and key in values and not adapts:
+            _translate_trained_float16(draft, values[key])
         elif key in values:
             draft.give(key, replace(values[key], value=dtype), "dtype", "weights, and no mixed precision over them")
     if asks_brain and not adapts:
         draft.default("dtype", "bfloat16", "as axolotl loads weights that are trained; float32 learns small steps too")
+
+
+def _translate_trained_float16(draft: Draft, raw: RawValue) -> None:
+    reason = "float32 weights, computed in float16: most updates are too small for weights in float16 and would vanish"
+    if "fp16" in draft.values:
+        draft.values["fp16"] = replace(draft.values["fp16"], value=True)
+        draft.join("float16", raw, "fp16", reason)
+    else:
+        draft.give("float16", replace(raw, value=True), "fp16", reason)
 
 
 def _translate_checkpointing(draft: Draft, key: str, raw: RawValue) -> None:

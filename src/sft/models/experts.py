@@ -1,4 +1,4 @@
-"""Mixtures of experts: their weights in 4 bits, and the loss that has them used evenly.
+"""Mixtures of experts: their weights in few bits, and the loss that has them used evenly.
 
 The experts of a layer are three-dimensional weights without a linear layer around them, so that neither bitsandbytes'
 replacement of linear layers nor ``target_modules`` reaches them.
@@ -8,23 +8,37 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from sft.errors import ModelError
 
 
-def quantise_experts(model: nn.Module, *, kind: str, double: bool) -> int:
-    """Hold every three-dimensional weight in 4 bits; it is unpacked where it is used. Gives their number.
+class EightBitRows(nn.Module):
+    """Rows of whole numbers from -127 to 127 and a scale for each; calling it gives the weight."""
+
+    def __init__(self, scales: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scales", scales, persistent=False)
+
+    def forward(self, packed: Tensor) -> Tensor:
+        """int8 (..., rows, columns) -> the weight in the precision of the scales (..., rows, 1)."""
+        scales = self.get_buffer("scales")
+        return packed.to(scales.dtype) * scales
+
+
+def quantise_experts(model: nn.Module, *, bits: int, kind: str = "nf4", double: bool = True) -> int:
+    """Hold every three-dimensional weight in few bits; it is unpacked where it is used. Gives their number.
 
     Args:
-        kind: nf4 or fp4.
-        double: whether the scales are held in 8 bits themselves.
+        bits: 4 or 8.
+        kind: nf4 or fp4. Without meaning for 8.
+        double: whether the scales of 4-bit blocks are held in 8 bits themselves.
 
     Raises:
         ModelError: there is none.
     """
-    from bitsandbytes.nn.parametrize import replace_parameter_4bit
-
     found = [
         (module, name)
         for module in model.modules()
@@ -34,10 +48,27 @@ def quantise_experts(model: nn.Module, *, kind: str, double: bool) -> int:
     if not found:
         raise ModelError("quantize_experts: the model has no experts that stand in one weight. Leave it out")
     for module, name in found:
-        replace_parameter_4bit(module, name, compress_statistics=double, quant_type=kind)
-        packed: Any = getattr(module.parametrizations, name)
-        packed.original.quant_state = packed[0].quant_state  # so that its elements can be counted
+        if bits == 4:
+            _pack_in_4_bits(module, name, kind=kind, double=double)
+        else:
+            _pack_in_8_bits(module, name)
     return len(found)
+
+
+def _pack_in_4_bits(module: nn.Module, name: str, *, kind: str, double: bool) -> None:
+    from bitsandbytes.nn.parametrize import replace_parameter_4bit
+
+    replace_parameter_4bit(module, name, compress_statistics=double, quant_type=kind)
+    packed: Any = getattr(module.parametrizations, name)
+    packed.original.quant_state = packed[0].quant_state  # so that its elements can be counted
+
+
+def _pack_in_8_bits(module: nn.Module, name: str) -> None:
+    weight: Tensor = getattr(module, name).data
+    scales = weight.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / 127
+    packed = nn.Parameter((weight / scales).round().to(torch.int8), requires_grad=False)
+    setattr(module, name, packed)
+    register_parametrization(module, name, EightBitRows(scales), unsafe=True)
 
 
 def balance_experts(model: Any) -> None:

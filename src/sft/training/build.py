@@ -77,7 +77,8 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
         quantization=quantization_of(config),
     )
     if config.quantize_experts:
-        quantise_experts(model, kind=config.bnb_4bit_quant_type, double=config.bnb_4bit_use_double_quant)
+        kind, double = config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant
+        quantise_experts(model, bits=4 if config.load_in_4bit else 8, kind=kind, double=double)
     if config.router_aux_loss:
         balance_experts(model)
     add_embedding_rows(model, tokenizer, config)

@@ -20,7 +20,7 @@ SHIPPED: dict[str, dict[str, Any]] = {
 }
 TEXT = [path for path, values in SHIPPED.items() if not values.get("processor_type")]
 
-READ_WHOLE = 145
+READ_WHOLE = 149
 REFUSED = {
     # other ways to compute a step
     "qat": 9, "llama4_linearized_experts": 5, "nvfp4_merge_aware": 2, "dsv4_fp4_grouped_mode": 3,
@@ -34,11 +34,9 @@ REFUSED = {
     "datasets": 3, "min_sample_len": 2, "dataset_exact_deduplication": 1, "curriculum_sampling": 1,
     "sample_packing_sequentially": 1, "max_packed_sequence_len": 1,
     # evaluation, metrics, checkpoints
-    "do_causal_lm_eval": 1, "use_otel_metrics": 1, "save_strategy": 1,
+    "do_causal_lm_eval": 1, "save_strategy": 1,
     # misspelt there
     "context_parapllel_size": 1,
-    # values of ours that do not go together
-    "float16 weights that are trained": 2, "experts in 8 bits": 2,
 }  # fmt: skip
 """In how many of the text files a key is refused."""
 
@@ -96,8 +94,6 @@ def test_how_many_are_read_whole_and_why_the_others_are_not() -> None:
             whole += 1
             continue
         names = {note.key.partition("[")[0] for note in read(path).notes if note.status == "refused"}
-        names |= {"float16 weights that are trained" for problem in result if problem.startswith("dtype = 'float16'")}
-        names |= {"experts in 8 bits" for problem in result if problem.startswith("quantize_experts")}
         assert names, (path, result)
         refused.update(names)
     assert dict(refused) == REFUSED

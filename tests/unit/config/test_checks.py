@@ -51,7 +51,7 @@ PROBLEMS = [
     ),
     Case("quantization_without_adapter", {"load_in_8bit": True}, {"load_in_8bit": True, "use_lora": True}, "use_lora"),
     Case(
-        "quantized_experts_without_4bit",
+        "quantized_experts_alone",
         {"quantize_experts": True},
         {"quantize_experts": True, "load_in_4bit": True, "use_lora": True},
         "Set load_in_4bit",

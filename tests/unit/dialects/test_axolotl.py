@@ -125,6 +125,12 @@ def test_precision(given: dict[str, Any], meant: tuple[bool, bool]) -> None:
     assert config.dtype == ("bfloat16" if config.bf16 else None)
 
 
+def test_weights_trained_in_float16_are_held_in_float32() -> None:
+    config = as_config(float16=True, bf16=False, fp16=False)
+    assert (config.fp16, config.dtype) == (True, None)
+    assert as_config(float16=True, bf16=False, adapter="lora").dtype == "float16"
+
+
 def test_a_floor_under_the_cosine_is_a_schedule_of_its_own() -> None:
     config = as_config(lr_scheduler="cosine", cosine_min_lr_ratio=0.1)
     assert config.lr_scheduler_type == "cosine_with_min_lr"

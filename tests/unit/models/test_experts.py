@@ -40,7 +40,7 @@ def test_experts_in_4_bits_are_the_experts_rounded() -> None:
             packed, state = quantize_4bit(weight.data, quant_type="nf4", compress_statistics=True)
             weight.data = dequantize_4bit(packed, state)
     before = model(TOKENS).logits
-    assert quantise_experts(model, kind="nf4", double=True) == 4
+    assert quantise_experts(model, bits=4) == 4
     assert torch.equal(model(TOKENS).logits, rounded(TOKENS).logits)
     assert not torch.equal(model(TOKENS).logits, before)
     packed = [parameter for parameter in model.parameters() if parameter.dtype == torch.uint8]
@@ -49,9 +49,23 @@ def test_experts_in_4_bits_are_the_experts_rounded() -> None:
     assert not any(parameter.requires_grad for parameter in packed)
 
 
-def test_an_adapter_learns_over_experts_in_4_bits() -> None:
+def test_experts_in_8_bits_are_within_half_a_step_of_each_row() -> None:
+    model, exact = mixture(), mixture()
+    before = exact(TOKENS).logits
+    elements = count_parameters(model)[1]
+    assert quantise_experts(model, bits=8) == 4
+    rounded, weight = (one.model.layers[0].mlp.experts.down_proj for one in (model, exact))
+    assert rounded.shape == weight.shape
+    assert ((rounded - weight).abs() <= weight.abs().amax(-1, keepdim=True) / 127 * 0.5001).all()
+    assert 0 < (model(TOKENS).logits - before).abs().max() < 0.05
+    assert count_parameters(model)[1] == elements
+    assert sum(parameter.dtype == torch.int8 for parameter in model.parameters()) == 4
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_adapter_learns_over_rounded_experts(bits: int) -> None:
     model = mixture()
-    quantise_experts(model, kind="nf4", double=False)
+    quantise_experts(model, bits=bits, double=False)
     adapted = add_adapter(model, r=2, alpha=4, dropout=0.0, target_modules=["q_proj"])
     adapted(TOKENS, labels=TOKENS).loss.backward()
     gradients = [p.grad.norm().item() for name, p in adapted.named_parameters() if "lora_B" in name]
@@ -63,7 +77,7 @@ def test_a_model_without_experts_has_none_to_quantise_or_balance() -> None:
     layer = torch.nn.Linear(2, 2)
     layer.config = SimpleNamespace()  # type: ignore[assignment]
     with pytest.raises(ModelError, match="no experts"):
-        quantise_experts(layer, kind="nf4", double=True)
+        quantise_experts(layer, bits=4)
     with pytest.raises(ModelError, match="no experts"):
         balance_experts(layer)
 
