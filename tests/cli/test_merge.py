@@ -51,6 +51,24 @@ def test_the_result_is_printed_as_one_object(
     }
 
 
+def test_a_check_by_layers_is_said_so(
+    base: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["merge", "--adapter_path", str(adapter), "--check", "layers", "--max_shard_size", "300KB"]
+    assert main([*words, "--output_path", str(tmp_path / "one"), "--json"]) == EXIT_DONE
+    result = json.loads(capsys.readouterr().out)
+    assert result["max_logit_difference"] is None
+    assert result["top1_agreement"] is None
+    assert result["num_layers"] == 10
+    assert result["max_layer_difference"] < 1e-5
+    assert len(list((tmp_path / "one").glob("model-*.safetensors"))) == 4
+    assert main([*words, "--output_path", str(tmp_path / "two")]) == EXIT_DONE
+    said = capsys.readouterr().out
+    assert "10 layers as written, on random inputs" in said
+    assert "largest file" in said
+    assert "logit" not in said
+
+
 def test_the_base_model_may_be_left_out_and_people_get_sentences(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
