@@ -128,3 +128,15 @@ def test_keys_that_ask_for_nothing_are_explained_once_and_not_in_every_run(tmp_p
         "base_model: m\ndatasets: [{path: d.jsonl, type: alpaca}]\nlearning_rate: 1\nwandb_name:\nfp8: false\n"
     )
     assert not any("wandb_name" in note or "fp8" in note for note in config_from_words([str(path)]).notes)
+
+
+def test_every_default_of_the_other_tool_is_shown_with_its_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trl.yaml"
+    path.write_text("model_name_or_path: m\ndataset_name: d\n")
+    assert main(["translate", str(path)]) == 0
+    defaults = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# defaulted")]
+    assert len(defaults) >= 10
+    assert all(len(line.split(maxsplit=3)) == 4 for line in defaults)
+    assert any(line.split() == ["#", "defaulted", "max_length", "1024"] for line in defaults)

@@ -15,6 +15,7 @@ from typing import Any
 
 from sft.cli.options import add_config_arguments, load_translated, read_translation
 from sft.config import SFTConfig, parse_cli, read_file
+from sft.config.values import shown
 from sft.dialects import Note, Translation
 from sft.dialects.translation import Draft
 from sft.errors import ConfigError
@@ -67,7 +68,9 @@ def as_comments(translation: Translation, *, coloured: bool) -> str:
     """One line a key: status, key, our option where it has another name, reason."""
     rows = [(note, _key(note)) for note in translation.notes]
     width = max((len(key) for _, key in rows), default=0)
-    lines = [f"# {_status(note, coloured)}  {key:<{width}}  {note.reason}".rstrip() for note, key in rows]
+    lines = [
+        f"# {_status(note, coloured)}  {key:<{width}}  {_reason(note, translation)}".rstrip() for note, key in rows
+    ]
     return "\n".join([f"# dialect: {translation.dialect}", *lines, ""])
 
 
@@ -78,6 +81,13 @@ def as_yaml(config: dict[str, Any]) -> str:
 
 def _key(note: Note) -> str:
     return f"{note.key} -> {note.target}" if note.status == "renamed" else note.key
+
+
+def _reason(note: Note, translation: Translation) -> str:
+    """What the note says; of a default that needs no reason, its value."""
+    if note.status == "defaulted" and not note.reason and note.target in translation.values:
+        return shown(translation.values[note.target].value)
+    return note.reason
 
 
 def _status(note: Note, coloured: bool) -> str:

@@ -85,3 +85,10 @@ def test_several_problems_together() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_cli(["x=1", "--seed", "--bf16", "--bf16"])
     assert len(caught.value.problems) == 3
+
+
+def test_foreign_names_may_take_several_words() -> None:
+    words = ["--lora_target_modules", "q_proj", "v_proj", "--use_peft"]
+    _, options = parse_cli(words, lists=["lora_target_modules"])
+    assert options["lora_target_modules"].value == ["q_proj", "v_proj"]
+    assert parse_cli(words)[1]["lora_target_modules"].value == "q_proj", "one word, where nothing is known of the name"
