@@ -40,8 +40,10 @@ from sft.training.dpo_run import preference_trainer
 from sft.training.early_stopping import StopEarly
 from sft.training.isolation import Isolation, prove_isolation
 from sft.training.optimizer import refuse_foreign_optimizer
+from sft.training.parallel import trains_on_cpu
 from sft.training.plan import Plan
 from sft.training.run_log import LoggedFigures
+from sft.training.strategy import asked_strategy
 from sft.training.trainer import WalkTrainer
 
 WITNESS_TOKENS = 64
@@ -100,6 +102,10 @@ def choose_trained(
             train_only(model, layers=config.trainable_layers, modules=config.trainable_modules)
             refuse_frozen_rows(model, tokenizer, config)
         return model
+    rows = trained_rows(model, tokenizer, config)
+    if rows is not None:
+        on_cpu = trains_on_cpu()
+        refuse_rows_in_pieces(model, asked_strategy(config, on_cpu=on_cpu).name, on_cpu=on_cpu)
     adapted = add_adapter(
         model,
         r=config.lora_r,
@@ -110,7 +116,7 @@ def choose_trained(
         exclude_modules=config.exclude_modules,
         layers=config.layers_to_transform,
         modules_to_save=config.modules_to_save,
-        token_rows=trained_rows(model, tokenizer, config),
+        token_rows=rows,
         bias=config.lora_bias,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
@@ -120,6 +126,26 @@ def choose_trained(
     if (config.training_arguments.get("gradient_checkpointing_kwargs") or {}).get("use_reentrant"):
         adapted.enable_input_require_grads()  # without it such checkpointing passes no gradient to a frozen embedding
     return adapted
+
+
+def refuse_rows_in_pieces(model: PreTrainedModel, strategy: str, *, on_cpu: bool) -> None:
+    """Raise ConfigError where PEFT's rows of added tokens cannot be sharded.
+
+    Args:
+        strategy: "DDP", "FSDP2", "ZeRO-3", ...
+        on_cpu: there is no GPU.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = head is not None and head.weight is embedding.weight
+    if strategy.startswith("FSDP") and tied:
+        why = (
+            "embedding and output layer of this model are one weight, and FSDP cannot shard rows that two layers share"
+        )
+    elif strategy == "ZeRO-3" and on_cpu:
+        why = "PEFT collects the rows of sharded embeddings on a GPU only, and this machine has none"
+    else:
+        return
+    raise ConfigError(f"added_tokens under {strategy}: {why}. Use DDP or DeepSpeed ZeRO-2.")
 
 
 def refuse_quantised_weights(model: PreTrainedModel, config: SFTConfig) -> None:
