@@ -91,8 +91,7 @@ def _settle(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     elif key in keys.IGNORED:
         draft.ignore(key, raw, keys.IGNORED[key])
     elif family is not None:
-        switch, what = keys.FAMILIES[family]
-        draft.ignore(key, raw, f"belongs to {what}, which {switch} would ask for and sft has not")
+        draft.ignore(key, raw, f"part of {keys.FAMILIES[family]}, which is not here")
     elif prefix is not None:
         draft.ignore(key, raw, keys.PREFIXES[prefix])
     elif key in keys.NAMES or is_known(key):

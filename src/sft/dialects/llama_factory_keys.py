@@ -178,25 +178,25 @@ ALLOWED_VALUES: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 """Keys that are fine with the values that ask for what is done anyway."""
 
-FAMILIES: Mapping[str, tuple[str, str]] = {
-    "galore_": ("use_galore", "GaLore"),
-    "apollo_": ("use_apollo", "APOLLO"),
-    "badam_": ("use_badam", "BAdam"),
-    "asft_": ("use_asft_loss", "the ASFT loss"),
-    "eaft_": ("use_eaft_loss", "the EAFT loss"),
-    "fp8_": ("fp8", "training in 8-bit floating point"),
-    "kt_": ("use_kt", "KTransformers"),
-    "oft_": ("finetuning_type", "finetuning_type oft"),
-    "hyper_parallel_": ("use_hyper_parallel", "HyperParallel"),
-    "swanlab_": ("use_swanlab", "LLaMA-Factory's own use of SwanLab"),
-    "profiler_": ("enable_torch_profiler", "the profiler"),
-    "profile_modules": ("enable_torch_profiler", "the profiler"),
-    "kto_": ("stage", "stage kto"),
-    "ppo_": ("stage", "stage ppo"),
-    "reward_model": ("stage", "stage ppo"),
-    "simpo_": ("pref_loss", "pref_loss simpo"),
+FAMILIES: Mapping[str, str] = {
+    "galore_": "GaLore",
+    "apollo_": "APOLLO",
+    "badam_": "BAdam",
+    "asft_": "the ASFT loss",
+    "eaft_": "the EAFT loss",
+    "fp8_": "training in 8-bit floating point",
+    "kt_": "KTransformers",
+    "oft_": "OFT",
+    "hyper_parallel_": "HyperParallel",
+    "swanlab_": "LLaMA-Factory's own use of SwanLab",
+    "profiler_": "the profiler",
+    "profile_modules": "the profiler",
+    "kto_": "stage kto",
+    "ppo_": "stage ppo",
+    "reward_model": "stage ppo",
+    "simpo_": "the SimPO loss",
 }
-"""Beginnings of keys that belong to a switch; the switch is what is refused or off."""
+"""Beginnings of keys that belong to something with a switch of its own, which is what is refused."""
 
 PREFIXES: Mapping[str, str] = {
     "vllm_": ANSWERING,

@@ -181,7 +181,7 @@ def _enable_thinking(draft: Draft, key: str, raw: RawValue, values: Values) -> N
         said = "answers without a thought are trained to begin with an empty one"
         draft.give(key, replace(raw, value={"enable_thinking": True}), "chat_template_kwargs", said)
     else:
-        said = "the empty thought stands in the prompt, untrained; a row with a real one is told of, and not stripped"
+        said = "the empty thought stands in the prompt; a row with a real one cannot be used, the original strips it"
         draft.give(key, replace(raw, value={"enable_thinking": False}), "chat_template_kwargs", said)
 
 

@@ -60,7 +60,19 @@ For the YAML of `axolotl train FILE`, on text.
         "LLaMA-Factory",
         "llama_factory.jsonl",
         """\
-For the YAML and JSON of `llamafactory-cli train FILE`, its flags, and `dataset_info.json`.""",
+For the YAML and JSON of `llamafactory-cli train FILE`, with `key=value` behind it, its flags
+(`sft train --dialect llama_factory --stage sft ...`), and `dataset_info.json` with all its keys. `sft export FILE` does
+what `llamafactory-cli export FILE` does. The folder [recipes/llama_factory](../recipes/llama_factory/README.md) has
+both, and the scripts around them.
+
+- What LLaMA-Factory does unasked is done: LoRA of rank 8 with twice that as alpha on every linear layer, `cutoff_len`
+  2048, gradient checkpointing, the adapter in `output_dir` itself with `trainer_log.jsonl` and the results beside it.
+- A row longer than `cutoff_len` is left out and counted; there, prompts lose their end, where the question stands.
+- Packed rows never see each other, with `packing` as with `neat_packing`.
+- Columns that `dataset_info.json` does not name stay unread, as there. A system turn that its `tags` forget is read;
+  there, such a row is skipped.
+- With `template: qwen3` and no thoughts in the answers, the empty thought belongs to the prompt; `enable_thinking:
+  true` trains it as part of the answer, which is what happens there unasked.""",
     ),
     "firefly_args": (
         "Firefly",
