@@ -97,8 +97,8 @@ def _translate_key(draft: Draft, key: str, raw: RawValue, *, adapts: bool) -> No
 
 
 def _translate_adapter(draft: Draft, key: str, raw: RawValue) -> None:
-    if raw.value in ADAPTERS:
-        draft.give(key, replace(raw, value=ADAPTERS[raw.value]), "use_lora")
+    if str(raw.value) in ADAPTERS:
+        draft.give(key, replace(raw, value=ADAPTERS[str(raw.value)]), "use_lora")
     else:
         draft.refuse(key, f"{raw.value!r} is not known. Known are lora, qlora, or nothing for all weights", raw.origin)
 
@@ -256,8 +256,8 @@ def _translate_trained_float16(draft: Draft, raw: RawValue) -> None:
 def _translate_checkpointing(draft: Draft, key: str, raw: RawValue) -> None:
     if "gradient_checkpointing" in draft.values:
         draft.join(key, raw, "gradient_checkpointing", "true: in place of activation_offloading")
-    elif raw.value in CHECKPOINTING:
-        draft.give(key, replace(raw, value=True), "gradient_checkpointing", CHECKPOINTING[raw.value])
+    elif str(raw.value) in CHECKPOINTING:
+        draft.give(key, replace(raw, value=True), "gradient_checkpointing", CHECKPOINTING[str(raw.value)])
     else:
         draft.give(key, raw, "gradient_checkpointing")
 
@@ -275,9 +275,9 @@ def _translate_offloading(draft: Draft, key: str, raw: RawValue) -> None:
 def _translate_overlong(draft: Draft, key: str, raw: RawValue) -> None:
     if _pretrains(draft):
         draft.ignore(key, raw, "a long text goes on in the next block")
-    elif raw.value in OVERLONG:
+    elif str(raw.value) in OVERLONG:
         reason = "later turns leave until the rest fits; no answer loses its end" if raw.value == "truncate" else ""
-        draft.give(key, replace(raw, value=OVERLONG[raw.value]), "overlong", reason)
+        draft.give(key, replace(raw, value=OVERLONG[str(raw.value)]), "overlong", reason)
     else:
         draft.refuse(key, f"{raw.value!r} is none of {', '.join(OVERLONG)}", raw.origin)
 

@@ -181,7 +181,7 @@ def _read_turn_keys(draft: Draft, place: str, origin: str, entry: Mapping[str, A
     }
     if columns:
         source["columns"] = columns
-    mapping = dict(entry.get("message_property_mappings") or {})
+    mapping = _mapping(draft, f"{place}.message_property_mappings", origin, entry.get("message_property_mappings"))
     for old, name in (("message_field_role", "role"), ("message_field_content", "content")):
         if entry.get(old):
             mapping[name] = entry[old]
@@ -195,8 +195,9 @@ def _read_turn_keys(draft: Draft, place: str, origin: str, entry: Mapping[str, A
                 f"{name} is read under its own name. Rename {theirs!r} in the file",
                 origin,
             )
-    if entry.get("roles"):
-        source["role_names"] = {word: role for role, words in entry["roles"].items() for word in _listed(words)}
+    roles = _mapping(draft, f"{place}.roles", origin, entry.get("roles"))
+    if roles:
+        source["role_names"] = {str(word): role for role, words in roles.items() for word in _listed(words)}
     thinking = entry.get("field_thinking")
     if thinking and thinking not in REASONING_KEYS:
         draft.refuse(
@@ -212,7 +213,7 @@ def _read_entry_mask(draft: Draft, place: str, origin: str, entry: Mapping[str, 
     ends = entry.get("train_on_eos", "turn")
     if entry.get("type") == "chat_template":
         found.masks.add("last_answer" if not roles and not ends else "answers")
-    if roles and not set(_listed(roles)) <= {"assistant", "gpt"}:
+    if roles and any(role not in ("assistant", "gpt") for role in _listed(roles)):
         draft.refuse(
             f"{place}.roles_to_train",
             f"{roles!r}: answers are trained, or everything (train_on_inputs: true). Write [assistant], or mark turns "
@@ -237,8 +238,10 @@ def _read_entry_mask(draft: Draft, place: str, origin: str, entry: Mapping[str, 
 
 def _read_share(draft: Draft, place: str, origin: str, entry: Mapping[str, Any], source: dict[str, Any]) -> None:
     shards = entry.get("shards")
-    if shards:
-        source["weight"] = 1 / int(shards)
+    if shards and not (isinstance(shards, int) and shards > 0):
+        draft.refuse(f"{place}.shards", f"{shards!r} is no number of parts", origin)
+    elif shards:
+        source["weight"] = 1 / shards
         draft.join(f"{place}.shards", RawValue(shards, origin), "data_path", f"a random 1/{shards} of the rows")
 
 
@@ -366,6 +369,13 @@ def _name_template(draft: Draft, asked: Mapping[str, RawValue]) -> None:
     else:
         reason = "the family's own template, which its tokenizers bring along; an error where there is none"
         draft.give("chat_template", replace(name, value=OWN_TEMPLATE), "chat_template", reason)
+
+
+def _mapping(draft: Draft, key: str, origin: str, value: Any) -> dict[str, Any]:
+    if value in (None, "") or isinstance(value, Mapping):
+        return dict(value or {})
+    draft.refuse(key, f"is a mapping, not {value!r}", origin)
+    return {}
 
 
 def _listed(value: Any) -> list[Any]:

@@ -11,7 +11,7 @@ class Unwritable(Exception):
     """A prompt that no template of ours writes. The text says why."""
 
 
-def template_of(with_input: str, without_input: str, system: str) -> tuple[str, str]:
+def template_of(with_input: object, without_input: object, system: object) -> tuple[str, str]:
     """The template, and what stands between instruction and input.
 
     A row's input follows its instruction in one message, so the two prompts must begin and end alike.
@@ -19,6 +19,7 @@ def template_of(with_input: str, without_input: str, system: str) -> tuple[str, 
     Raises:
         Unwritable: they do not, or a part is missing.
     """
+    with_input, without_input, system = map(str, (with_input, without_input, system))
     before, between, after = _around(with_input)
     if without_input != before + INSTRUCTION + after:
         raise Unwritable(

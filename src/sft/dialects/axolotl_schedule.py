@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -127,7 +128,7 @@ def _translate_batch(draft: Draft, values: Values) -> None:
     if steps is not None:
         draft.ignore("batch_size", total, "micro_batch_size and gradient_accumulation_steps say it")
         return
-    size = _number(total, 1.0) / _number(values.get("micro_batch_size"), 1.0)
+    size = _number(total, 1.0) / (_number(values.get("micro_batch_size"), 1.0) or 1.0)
     if size >= 1 and size == int(size):
         draft.give(
             "batch_size", replace(total, value=int(size)), "gradient_accumulation_steps", "over micro_batch_size"
@@ -142,6 +143,7 @@ def _number(raw: RawValue | None, otherwise: float) -> float:
     """The number in a value, however it is written; what is none is reported where the option is checked."""
     value: Any = None if raw is None else raw.value
     try:
-        return otherwise if value is None else float(value)
-    except (TypeError, ValueError):
+        number = otherwise if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
         return otherwise
+    return number if math.isfinite(number) else otherwise

@@ -160,8 +160,10 @@ def _translate_template_path(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_truncation(draft: Draft, key: str, raw: RawValue) -> None:
-    if raw.value in TRUNCATION:
-        draft.give(key, replace(raw, value=TRUNCATION[raw.value]), "overlong", "by whole turns, ends of answers stay")
+    if str(raw.value) in TRUNCATION:
+        draft.give(
+            key, replace(raw, value=TRUNCATION[str(raw.value)]), "overlong", "by whole turns, ends of answers stay"
+        )
     else:
         draft.refuse(key, f"{raw.value!r} is none of {', '.join(TRUNCATION)}", raw.origin)
 

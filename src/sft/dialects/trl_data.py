@@ -145,7 +145,7 @@ def _one_source(draft: Draft, place: str, origin: str, entry: Mapping[str, Any])
         if key in ENTRY:
             source[ENTRY[key]] = value
         elif key == "columns":
-            if CHAT_COLUMN in value:
+            if isinstance(value, list) and CHAT_COLUMN in value:
                 source["format_type"] = CHAT_COLUMN
         elif key == "fraction":
             draft.refuse(
