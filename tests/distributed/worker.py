@@ -1,7 +1,8 @@
 """Runs scenarios one after another in the processes of one launch: ``torchrun worker.py scenarios.json``.
 
-A scenario is a name and the options of a run. What each did is written to ``NAME.json`` beside the file, by the first
-process: the strategy in force, or the error.
+A scenario is a name and the options of a run, and with ``+`` before their names: ``+remove`` (folders that are removed
+before it begins), ``+disguise`` (FSDP may run on this CPU), ``+rank 1`` (options of that process alone). What each did
+is written to ``NAME.json`` beside the file, by the first process: the strategy in force, or the error.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -18,16 +20,23 @@ from typing import Any
 from fsdp_on_cpu import FsdpOnCpu
 
 from sft.config import SFTConfig
-from sft.training.launch import is_main_process
+from sft.errors import UserError
+from sft.training.launch import is_main_process, rank
 from sft.training.run import run_training
 
 
-def run(options: dict[str, Any]) -> dict[str, Any]:
+def run(scenario: dict[str, Any]) -> dict[str, Any]:
     """Train as the options say."""
-    disguise = FsdpOnCpu() if options.get("fsdp") else contextlib.nullcontext()
+    options = {name: value for name, value in scenario.items() if not name.startswith("+")}
+    options |= scenario.get(f"+rank {rank()}", {})
+    if is_main_process():
+        for folder in scenario.get("+remove", []):
+            shutil.rmtree(folder)
     try:
-        with disguise:
+        with FsdpOnCpu() if scenario.get("+disguise") else contextlib.nullcontext():
             result = run_training(SFTConfig(**options))
+    except UserError as error:
+        return {"refused": str(error)}
     except Exception:
         return {"error": traceback.format_exc()}
     record = json.loads((Path(options["output_dir"]) / "run.json").read_text())
