@@ -99,11 +99,11 @@ def config(tiny_model_folder: Path, tmp_path: Path) -> Callable[..., SFTConfig]:
     return make
 
 
-def run_trl(config: SFTConfig, rows: Callable[[int], dict[str, Any]], order: list[int]) -> DPOTrainer:
+def trl_trainer(config: SFTConfig, rows: Callable[[int], dict[str, Any]], order: list[int]) -> DPOTrainer:
     """TRL's trainer as a user would write it, with its own tokenisation; only the order is given to it."""
     tokenizer = load_tokenizer_for(config)
     set_seed(config.seed)
-    trainer = DPOTrainer(
+    return DPOTrainer(
         model=build_model(config, tokenizer),
         args=DPOConfig(
             output_dir=config.output_dir + "-trl",
@@ -134,8 +134,6 @@ def run_trl(config: SFTConfig, rows: Callable[[int], dict[str, Any]], order: lis
         eval_dataset=Dataset.from_list([rows(number) for number in range(33, 41)]),
         processing_class=tokenizer,
     )
-    trainer.train()
-    return trainer
 
 
 @pytest.mark.parametrize(
@@ -153,7 +151,9 @@ def test_losses_rewards_and_gradients_are_trls(config: Callable[..., SFTConfig],
     run = assemble(ours)
     order = list(train_order(run.trainer.args, run.trainer.train_dataset, filled=False))
     train(run)
-    theirs = run_trl(ours, messages, order).state.log_history
+    plain = trl_trainer(ours, messages, order)
+    plain.train()
+    theirs = plain.state.log_history
     logged = read_metrics(Path(ours.output_dir) / "metrics.jsonl")
     for prefix in ("", "eval_"):
         names = [prefix + name for name in COMPARED if prefix + name != "eval_grad_norm"]
@@ -169,7 +169,7 @@ def test_losses_rewards_and_gradients_are_trls(config: Callable[..., SFTConfig],
 def test_token_ids_are_trls(config: Callable[..., SFTConfig], rows: Callable[[int], dict[str, Any]]) -> None:
     ours = config(rows, max_steps=1)
     examples = prepare(ours, load_tokenizer_for(ours), quiet=True).train.examples
-    theirs = run_trl(ours, rows, list(range(32))).train_dataset
+    theirs = trl_trainer(ours, rows, list(range(32))).train_dataset
     assert len(examples) == 2 * len(theirs)
     for number, other in enumerate(theirs):
         pair = split_pair(Pair(examples[2 * number], examples[2 * number + 1]))
