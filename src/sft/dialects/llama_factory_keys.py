@@ -45,7 +45,7 @@ ATTENTION: Mapping[str, str] = {
 }
 
 MODEL_HUB = "set the environment variable HF_HOME to keep models elsewhere"
-OWN_CACHE = "prepared data is kept by content and found again, in cache_dir"
+OWN_CACHE = "prepared data is kept by content and found again, in cache_dir; what the original saved is not read"
 ONE_PROCESS = "data is prepared once, before training, and kept"
 ANSWERING = "it decides how a model answers, not how it is trained"
 LEFT_TO_TORCHRUN = "it counts under USE_RAY=1 only; here the launcher says how many processes there are"

@@ -110,16 +110,25 @@ def write_arguments(config: SFTConfig) -> None:
 
 
 def write_at_the_end(
-    config: SFTConfig, state: TrainerState, *, metrics: Mapping[str, Any] | None, eval_loss: float | None
+    config: SFTConfig,
+    state: TrainerState,
+    *,
+    metrics: Mapping[str, Any] | None,
+    eval_loss: float | None,
+    resumed: bool,
 ) -> None:
     """The files of a run that has ended.
 
     Args:
+        resumed: it went on from a checkpoint, so results that stand there already are its own.
         metrics: what training measured; None where no step was left to train.
         eval_loss: of the model that was saved; None where there is no evaluation data.
     """
     folder = Path(config.output_dir)
     if "results" in config.also_write:
+        if not resumed:
+            for name in (TRAIN_RESULTS, EVAL_RESULTS, ALL_RESULTS):
+                (folder / name).unlink(missing_ok=True)
         write_results(folder, metrics, None if eval_loss is None else {"epoch": state.epoch, "eval_loss": eval_loss})
     if "trainer_state" in config.also_write:
         state.save_to_json(str(folder / STATE))

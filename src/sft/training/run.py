@@ -224,7 +224,8 @@ def train(run: AssembledRun) -> RunResult:
     if is_main_process():
         record = read_record(folder) or {}
         write_record(folder, {**record, "result": result.to_dict()})
-        write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after)
+        resumed = run.checkpoint is not None
+        write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after, resumed=resumed)
         end_log()
     return result
 

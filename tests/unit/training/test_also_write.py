@@ -14,7 +14,14 @@ from transformers import TrainerState
 
 from sft.config import SFTConfig, load_config
 from sft.errors import ConfigError
-from sft.training.also_write import log_line, plot_history, require_what_is_written, smooth, write_results
+from sft.training.also_write import (
+    log_line,
+    plot_history,
+    require_what_is_written,
+    smooth,
+    write_at_the_end,
+    write_results,
+)
 from sft.training.early_stopping import evaluations_since_best
 from sft.training.run import run_training
 
@@ -140,6 +147,17 @@ def test_results_of_an_earlier_part_stay(tmp_path: Path) -> None:
     write_results(tmp_path, None, {"eval_loss": 1.0})
     assert json.loads((tmp_path / "all_results.json").read_text()) == {"train_loss": 2.0, "eval_loss": 1.0}
     assert json.loads((tmp_path / "train_results.json").read_text()) == {"train_loss": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("resumed", "left"), [(True, {"train_loss": 2.0, "eval_loss": 1.0}), (False, {"train_loss": 2.0})]
+)
+def test_results_of_another_run_in_the_folder_go(tmp_path: Path, resumed: bool, left: dict[str, float]) -> None:
+    write_results(tmp_path, {"train_loss": 3.0}, {"eval_loss": 1.0})
+    told = SFTConfig(output_dir=str(tmp_path), also_write=["results"])
+    write_at_the_end(told, TrainerState(), metrics={"train_loss": 2.0}, eval_loss=None, resumed=resumed)
+    assert json.loads((tmp_path / "all_results.json").read_text()) == left
+    assert (tmp_path / "eval_results.json").exists() is resumed
 
 
 def test_a_plot_without_matplotlib_is_refused_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
