@@ -25,6 +25,11 @@ def changes_weights(initialisation: object) -> bool:
     return isinstance(initialisation, str) and initialisation.startswith(STARTS)
 
 
+def saved_width(config: Any) -> int:
+    """The width of the matrices that are saved of an adapter in training."""
+    return int(config.r) * (2 if changes_weights(config.init_lora_weights) else 1)
+
+
 def remember_start(model: PeftModel) -> None:
     """Keep the matrices an adapter starts from, where they were taken out of the weights. Call it before training."""
     if any(changes_weights(config.init_lora_weights) for config in model.peft_config.values()):

@@ -22,6 +22,7 @@ from sft.generation.adapter_folder import LoraShape
 from sft.generation.in_process import InProcessEngine, context_of
 from sft.generation.launch import LaunchOptions
 from sft.generation.probe import make_probe
+from sft.models.residual import saved_width
 from sft.tasks import Task
 from sft.tasks.combined import CombinedWeights
 from sft.tasks.task import Results
@@ -171,7 +172,7 @@ class MeasuredModel:
 
 
 def lora_shape(model: Any) -> LoraShape:
-    """The room that adapters of this model need in a server."""
+    """The room that saved adapters of this model need in a server."""
     adapter = model.peft_config[model.active_adapter]
     targets = {str(name).rpartition(".")[2] for name in adapter.target_modules}
-    return LoraShape(rank=int(adapter.r), target_modules=tuple(sorted(targets)))
+    return LoraShape(rank=saved_width(adapter), target_modules=tuple(sorted(targets)))

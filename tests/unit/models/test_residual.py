@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 
 from sft.errors import ModelError
 from sft.export.save import _save_adapter
+from sft.generation.adapter_folder import read_lora_shape
 from sft.models.adapters import add_adapter
 from sft.models.load import load_model
 from sft.models.residual import as_plain_lora
+from sft.training.evaluation_setup import lora_shape
 
 # PEFT's advice, and its use of a deprecated name; a run leaves both out
 pytestmark = [
@@ -104,3 +106,10 @@ def test_an_adapter_saved_over_other_weights_is_not_trained_on(tiny_model_folder
     started(tiny_model_folder, "pissa").save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="saved over the weights that pissa leaves"):
         started(tiny_model_folder, "default", adapter_name_or_path=str(tmp_path))
+
+
+def test_a_server_reserves_room_for_the_matrices_that_are_saved(tiny_model_folder: Path, tmp_path: Path) -> None:
+    model = started(tiny_model_folder, "pissa")
+    _save_adapter(model, tmp_path, None, save_embeddings=False)
+    assert lora_shape(model) == read_lora_shape(tmp_path)
+    assert lora_shape(started(tiny_model_folder, "default")).rank == 4
