@@ -50,4 +50,5 @@ class SFTTrainer:
 
     def evaluate(self) -> dict[str, Any]:
         """Loss per trained token on the evaluation data, of the model as it is now."""
-        return self.run.trainer.evaluate()
+        metrics: dict[str, Any] = self.run.trainer.evaluate()
+        return metrics
