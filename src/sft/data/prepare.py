@@ -3,6 +3,8 @@
     Row  ->  Conversation  ->  Example  ->  (fits max_length)  ->  ExampleStore
     read_conversations     Renderer.render     fit_length           StoreWriter
 
+In between, stage pretrain cuts texts into blocks (blocks.py) and stage dpo renders pairs of answers (pairs.py).
+
 It runs before any process group exists and before a model is loaded, once: what it makes is kept by content.
 Packing (``pack_examples``) and tensors (``Collator``) come after it, from lengths and flat arrays.
 """
