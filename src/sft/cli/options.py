@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-import yaml
-
 from sft.config import SFTConfig, load_config, parse_cli, read_file
 from sft.config.argv import take_apart
 from sft.config.renamed import apply_renames
@@ -68,6 +66,8 @@ def read_pairs(words: Sequence[str]) -> dict[str, RawValue]:
     Raises:
         ConfigError: a word without an equals sign.
     """
+    import yaml  # PyYAML is loaded where YAML is read, and for nothing else
+
     found = {}
     for word in words:
         name, is_pair, text = word.partition("=")

@@ -41,7 +41,7 @@ def varied(file: str, dialect: str) -> list[dict[str, Any]]:
         if not values.keys() <= seen:
             seen |= values.keys()
             chosen.append(values)
-    extra = {
+    extra: dict[str, dict[str, Any]] = {
         "trl": {"datasets": [{"path": "p", "name": "n", "fraction": 1}], "model_init_kwargs": {"dtype": "x"}},
         "axolotl": {
             "optim_args": {"a": 1},
