@@ -46,7 +46,7 @@ class AdapterOptions:
     loraplus_lr_ratio: float | None = option(
         None,
         "LoRA+: the learning rate of the B matrices is this many times learning_rate; 16 is usual "
-        "(https://arxiv.org/abs/2402.12354). Unset: one rate for both.",
+        "(https://arxiv.org/abs/2402.12354). Matrices on an embedding then learn at 1e-6. Unset: one rate for all.",
         above=0,
     )
     adapter_name_or_path: str | None = option(None, "A trained adapter to go on from. Unset: a new one.")
