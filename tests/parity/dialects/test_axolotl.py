@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from sft.config import RawValue, SFTConfig
+from sft.cli.translate import as_yaml, given_values
+from sft.config import RawValue, SFTConfig, load_config
 from sft.dialects import Translation, recognise, translate
 from sft.errors import ConfigError
 
@@ -127,3 +128,12 @@ def test_values_are_those_of_the_file(path: str) -> None:
         assert config.chat_template == "own" or given.get("chat_template")
     assert [source["path"] for source in config.data_path] == [entry["path"] for entry in given["datasets"]]  # type: ignore[union-attr, index]
     assert config.train_on == ("everything" if given.get("train_on_inputs") else "answers")
+
+
+@pytest.mark.parametrize("path", TEXT)
+def test_what_is_printed_is_the_same_configuration(path: str, tmp_path: Path) -> None:
+    config = configured(path)
+    if isinstance(config, SFTConfig):
+        ours = tmp_path / "ours.yaml"
+        ours.write_text(as_yaml(given_values(config)), encoding="utf-8")
+        assert load_config(ours) == config
