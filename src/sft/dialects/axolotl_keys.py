@@ -71,7 +71,7 @@ NOT_USED: Mapping[str, str] = {
     "lora_fan_in_fan_out": "PEFT finds it out from the layer",
     "lora_on_cpu": "the adapter is built where the model is",
     "peft_autocast_adapter_dtype": "adapter weights are always float32",
-    "loraplus_lr_embedding": "embeddings under an adapter have the rate of its A matrices",
+    "loraplus_lr_embedding": "under loraplus_lr_ratio matrices on an embedding learn at 1e-6, as there by default",
     "merge_method": "sft merge goes file by file",
     "dataset_processes": _PREPARED,
     "dataset_num_proc": _PREPARED,
