@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import bitsandbytes.functional as bits
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
@@ -86,6 +85,8 @@ def as_quantised(weight: Tensor, quantization: Quantization) -> Tensor:
     if quantization.bits == 8:
         scale = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
         return (weight / scale).round() * scale
+    import bitsandbytes.functional as bits  # an extra, which merges of other adapters do without
+
     codes, state = bits.quantize_4bit(
         weight.contiguous(), compress_statistics=quantization.double, quant_type=quantization.kind
     )
