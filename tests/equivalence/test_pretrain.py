@@ -111,6 +111,22 @@ def test_the_run_says_what_became_of_the_texts(
     assert generation["eos_token_id"]
 
 
+def test_questions_are_texts_to_go_on_with(
+    pretrain: Callable[..., Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The answer is what transformers writes after the bare text, which no template renders."""
+    (tmp_path / "questions.txt").write_text("The wind\n", encoding="utf-8")
+    asked = {"gen_questions_file": str(tmp_path / "questions.txt"), "gen_every_n_steps": 6, "gen_max_new_tokens": 8}
+    folder = pretrain("run", **asked).folder
+    (answered,) = json.loads((folder / "gen_results" / "gen_step_6.json").read_text(encoding="utf-8"))
+    model = AutoModelForCausalLM.from_pretrained(folder / "final_model")
+    tokenizer = load_tokenizer_for(SFTConfig(**settings))
+    ids = torch.tensor([tokenizer("The wind")["input_ids"]])
+    written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)[0]
+    assert answered["output"] == tokenizer.decode(written[ids.shape[1] :], skip_special_tokens=True)
+    assert answered["output"]
+
+
 def test_a_model_that_cannot_isolate_documents_is_refused_by_name(
     settings: dict[str, Any], texts: Path, tmp_path: Path
 ) -> None:

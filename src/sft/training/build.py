@@ -20,7 +20,7 @@ from transformers import (
 
 from sft.config import SFTConfig
 from sft.data.collate import Collator, TrainingRows
-from sft.data.prepare import PreparedData
+from sft.data.prepare import PreparedData, make_renderer
 from sft.data.types import Example
 from sft.errors import ConfigError, ModelError
 from sft.generation.in_process import generate
@@ -296,24 +296,27 @@ def read_questions(path: str) -> list[str]:
 def make_answerer(
     config: SFTConfig, tokenizer: PreTrainedTokenizerBase, data: PreparedData
 ) -> Callable[[Any, Sequence[str]], list[str]]:
-    """(model, questions) -> greedy answers, prompted exactly as the training data was."""
+    """(model, questions) -> greedy answers, prompted exactly as the training data was; texts are gone on with."""
     report = data.train.report
     system = [] if config.system_prompt is None else [{"role": "system", "content": config.system_prompt}]
+    renderer = make_renderer(config, tokenizer)
+
+    def prompt(question: str) -> str | list[int]:
+        if config.stage == "pretrain":
+            return renderer.text_ids(question)
+        text: str = tokenizer.apply_chat_template(
+            [*system, {"role": "user", "content": question}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **report.generation_kwargs,
+        )
+        return text
 
     def answer(model: Any, questions: Sequence[str]) -> list[str]:
-        prompts = [
-            tokenizer.apply_chat_template(
-                [*system, {"role": "user", "content": question}],
-                tokenize=False,
-                add_generation_prompt=True,
-                **report.generation_kwargs,
-            )
-            for question in questions
-        ]
         return generate(
             model,
             tokenizer,
-            prompts,
+            [prompt(question) for question in questions],
             max_new_tokens=config.gen_max_new_tokens,
             stop_token_ids=report.stop_token_ids,
         )
