@@ -125,6 +125,27 @@ def test_a_template_that_ollama_cannot_say_leaves_a_note(
     assert not (tmp_path / "output" / "Modelfile").exists()
 
 
+def test_the_hub_gets_the_finished_folder(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed: list[tuple[set[str], str]] = []
+
+    def push(folder: Path, name: str) -> str:
+        pushed.append(({path.name for path in folder.iterdir()}, name))
+        return f"hub/{name}"
+
+    monkeypatch.setattr("sft.export.hub.push_folder", push)
+    path = tmp_path / "export.yaml"
+    path.write_text(f"model_name_or_path: {tiny_model_folder}\nexport_dir: {tmp_path / 'output'}\n", encoding="utf-8")
+    assert main(["export", str(path), "export_hub_model_id=not a name"]) == EXIT_USER
+    assert not (tmp_path / "output").exists(), "a wrong name is said before the work"
+    assert main(["export", str(path), "export_hub_model_id=me/mine"]) == EXIT_DONE
+    ((names, name),) = pushed
+    assert name == "me/mine"
+    assert {"model.safetensors", "tokenizer.json", "Modelfile", "generation_config.json"} <= names
+    assert "uploaded: hub/me/mine" in capsys.readouterr().out
+
+
 def test_a_word_that_is_no_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "export.yaml").write_text("export_dir: o\n", encoding="utf-8")
     assert main(["export", str(tmp_path / "export.yaml"), "more"]) == EXIT_USER

@@ -1,7 +1,8 @@
 """Configurations of other programs, read as ours. One file per dialect; none of them trains, reads data or loads torch.
 
 A dialect is two functions over values that still know their file and line: ``recognises(values)`` and
-``translate(values, overrides)``. To add one, write its file and its line in DIALECTS.
+``translate(values, overrides)``. To add one, write its file and its line in DIALECTS. It may say LISTS (its names that
+take several words of a command line) and TAKES_PAIRS (``key=value`` after a file replaces the file's keys).
 """
 
 from __future__ import annotations
