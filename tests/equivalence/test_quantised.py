@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -216,3 +217,21 @@ def test_an_adapter_answers_over_the_base_it_was_trained_over(
     assert json.loads(capsys.readouterr().out)["answer"]
     assert main([*asked, "--load_in_4bit", "--load_in_8bit"]) == 2
     assert "not allowed with" in capsys.readouterr().err
+
+
+def test_without_bitsandbytes_a_merge_goes_on_and_the_rest_says_what_to_install(
+    train: Callable[..., Any], tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = train("run", **QLORA, max_steps=1).folder / "final_model"
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == "bitsandbytes" else real(name, *more)
+    )
+    result = merge_adapter(base_model=None, adapter_path=adapter, output_path=tmp_path / "full", dtype="float32")
+    assert result.top1_agreement == 1.0
+    assert result.top1_agreement_as_trained is None
+    assert any("bitsandbytes is not installed" in note for note in result.notes)
+    with pytest.raises(ModelError, match=r"pip install \"sft-kit\[quantization\]\""):
+        merge_adapter(base_model=None, adapter_path=adapter, output_path=tmp_path / "out", base_weights="rounded")
+    with pytest.raises(ModelError, match="weights in 8 bits are held by bitsandbytes"):
+        load_model(str(tiny_model_folder), quantization=Quantization(bits=8))

@@ -29,7 +29,7 @@ from sft.export.memory import PeakMemory, available_memory
 from sft.export.merge_request import check_output, choose_dtype, notes_on
 from sft.export.merge_result import MergeResult, card_of, describe_bytes
 from sft.export.prompts import BUILT_IN_PROMPTS
-from sft.export.quantised import choose_rounding, round_linear_layers, rounded_checkpoint
+from sft.export.quantised import can_round, choose_rounding, round_linear_layers, rounded_checkpoint, rounding_note
 from sft.export.save import is_tied, save_tokenizer, set_tied
 from sft.export.shards import parse_size
 from sft.export.streamed import CannotStreamError, StreamedMerge, plan_streamed_merge
@@ -151,7 +151,7 @@ def merge_adapter(
         max_shard_bytes=parse_size(max_shard_size),
         rounding=choose_rounding(adapter, base_weights),
     )
-    notes = notes_on(adapter, base_model, rows)
+    notes = [*notes_on(adapter, base_model, rows), *rounding_note(adapter, task.rounding)]
     with written_whole(output, keep_others=keep_others) as partial, torch.no_grad():
         merged = _merge(task, partial, check, notes)
         save_tokenizer(tokenizer, partial)
@@ -227,10 +227,13 @@ def _verify(task: MergeTask, reference: Sequence[Tensor], folder: Path) -> tuple
     written = load_model(str(folder), dtype=torch.float32, trust_remote_code=task.source["trust_remote_code"])
     logits = compute_logits(written, task.prompts)
     agreement, bound = check_agreement(reference, logits, task.dtype, max_difference=task.max_difference)
-    if task.trained_over is None or task.trained_over == task.rounding:
-        return agreement, bound, None if task.trained_over is None else agreement
+    trained_over = task.trained_over
+    if trained_over is None or not can_round(trained_over):
+        return agreement, bound, None
+    if trained_over == task.rounding:
+        return agreement, bound, agreement
     del written
-    return agreement, bound, compare_logits(_reference(task, task.trained_over), logits)
+    return agreement, bound, compare_logits(_reference(task, trained_over), logits)
 
 
 def _fits(task: MergeTask, plan: StreamedMerge, notes: list[str]) -> bool:

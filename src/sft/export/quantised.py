@@ -7,6 +7,8 @@ full, is the trained model itself.
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from sft.export.adapter import Adapter
 from sft.export.checkpoint import Checkpoint
 from sft.export.save import quiet_peft
 from sft.export.skeleton import Skeleton, own_name
+from sft.models.families import read_past_the_layer
 from sft.models.load import load_model
 from sft.models.precision import DTYPES
 from sft.models.quantization import Quantization, read_quantization
@@ -46,6 +49,22 @@ def choose_rounding(adapter: Adapter, base_weights: str) -> Quantization | None:
     return quantization
 
 
+def rounding_note(adapter: Adapter, rounding: Quantization | None) -> list[str]:
+    """What a user should know who merges an adapter that was trained over a quantised base."""
+    trained_over = read_quantization(adapter.path)
+    if trained_over is None or trained_over == rounding:
+        return []
+    note = f"the adapter was trained over weights in {trained_over.bits} bits, and is merged into the weights in full"
+    if not can_round(trained_over):
+        return [f"{note}; how often both answer the same is not known, because bitsandbytes is not installed"]
+    return [f"{note}; --base_weights rounded keeps the rounded ones"]
+
+
+def can_round(quantization: Quantization) -> bool:
+    """Whether ``as_quantised`` works here."""
+    return quantization.bits == 8 or importlib.util.find_spec("bitsandbytes") is not None
+
+
 @dataclass(frozen=True)
 class RoundedCheckpoint(Checkpoint):
     """A base model's files, read as a quantised model holds their weights."""
@@ -62,8 +81,7 @@ class RoundedCheckpoint(Checkpoint):
 
 def rounded_checkpoint(files: Checkpoint, skeleton: Skeleton, quantization: Quantization) -> RoundedCheckpoint:
     """The files of a base model with the linear layers, but for the head, as they were held in training."""
-    modules = skeleton.model.named_modules()
-    linear = {f"{own_name(name)}.weight" for name, module in modules if _is_held_in_few_bits(name, module)}
+    linear = {f"{own_name(name)}.weight" for name, _ in _held_in_few_bits(skeleton.model)}
     sources = skeleton.names.sources
     names = frozenset(sources[key] for key in linear - {skeleton.head} if key in sources)
     return RoundedCheckpoint(files.tensors, quantization, names)
@@ -73,18 +91,23 @@ def round_linear_layers(model: Any, quantization: Quantization) -> None:
     """Replace the weights that a quantised model would hold in few bits by what it computes with."""
     head = model.get_output_embeddings()
     head = getattr(head, "base_layer", head)
-    for name, module in model.named_modules():
-        if _is_held_in_few_bits(name, module) and module is not head:
+    for _, module in _held_in_few_bits(model):
+        if module is not head:
             module.weight.data = as_quantised(module.weight.data, quantization)
 
 
 def as_quantised(weight: Tensor, quantization: Quantization) -> Tensor:
-    """A float32 weight (out, in) after rounding."""
+    """A float32 weight (out, in) after rounding.
+
+    Raises:
+        ModelError: bitsandbytes, which rounds to 4 bits, is not installed.
+    """
     if quantization.rounded_from is not None:
         weight = weight.to(DTYPES[quantization.rounded_from]).float()
     if quantization.bits == 8:
         scale = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
         return (weight / scale).round() * scale
+    quantization.require_library()
     import bitsandbytes.functional as bits  # an extra, which merges of other adapters do without
 
     codes, state = bits.quantize_4bit(
@@ -111,5 +134,10 @@ def load_over_quantised(
         return PeftModel.from_pretrained(model, str(adapter.path)).eval()
 
 
-def _is_held_in_few_bits(name: str, module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) and "lora_" not in name
+def _held_in_few_bits(model: Any) -> Iterator[tuple[str, nn.Linear]]:
+    """Linear layers as ``load_model`` has them quantised, and the head."""
+    whole = read_past_the_layer(model.config)
+    for name, module in model.named_modules():
+        last = own_name(name).rpartition(".")[2]
+        if isinstance(module, nn.Linear) and "lora_" not in name and last not in whole:
+            yield name, module

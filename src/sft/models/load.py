@@ -34,6 +34,7 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(name, **kwargs)
         if quantization is not None:
+            quantization.require_library()
             kwargs["quantization_config"] = quantization.to_bitsandbytes(dtype, whole=read_past_the_layer(config))
         elif saved_method(config) == "mxfp4":
             kwargs["quantization_config"] = Mxfp4Config(dequantize=True)  # as it is saved, nothing over it learns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from sft.config import SFTConfig
+from sft.errors import ModelError
 from sft.models.precision import DTYPES, dtype_of
 
 HEAD = "lm_head"
@@ -43,6 +45,14 @@ class Quantization:
         if self.bits == 8:
             return "8-bit"
         return f"{self.kind.upper()}{', double quantisation' if self.double else ''}"
+
+    def require_library(self) -> None:
+        """Raise ModelError where the library that holds weights in few bits is not installed."""
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise ModelError(
+                f"weights in {self.bits} bits are held by bitsandbytes, which is not installed. Install it "
+                '(pip install "sft-kit[quantization]"), or leave load_in_4bit and load_in_8bit out.'
+            )
 
     def to_bitsandbytes(self, dtype: torch.dtype | str, *, whole: Sequence[str] = ()) -> BitsAndBytesConfig:
         """The config that transformers loads by.
