@@ -88,7 +88,7 @@ class ModelSaver:
 
 
 def save_run(saver: ModelSaver, results: Mapping[str, Any]) -> SavedModel:
-    """Save what was trained, and merge it if the config asks for that."""
+    """Save what was trained, and merge it if the config asks for that; the first process does, the others go on."""
     config, root = saver.config, Path(saver.config.output_dir)
     folder = saver.save(config.model_dir, results)
     if config.merged_dir is None:
@@ -108,8 +108,7 @@ def save_run(saver: ModelSaver, results: Mapping[str, Any]) -> SavedModel:
             "merged model, as written, against adapter: "
             + ", ".join(f"{name} {figure}" for name, figure in merge.agreement())
         )
-    saver.trainer.accelerator.wait_for_everyone()
-    return SavedModel(folder, root / config.merged_dir, merge)
+    return SavedModel(folder, root / config.merged_dir, merge)  # the others wait for no merge: it can take its time
 
 
 def card_facts(
