@@ -174,16 +174,6 @@ def initialisation_that_changes_quantised_weights(candidate: Candidate) -> Itera
             )
 
 
-def initialisation_that_changes_the_reference(candidate: Candidate) -> Iterator[str]:
-    """Under dpo the model without its adapter is what answers are compared with."""
-    if candidate.stage == "dpo" and candidate.init_lora_weights.startswith(("pissa", "olora")):
-        yield (
-            f"{candidate.at('init_lora_weights')} with {candidate.at('stage')}: the reference is the model without its "
-            "adapter, and would lack the part of its weights that this adapter starts from. Use init_lora_weights "
-            "default."
-        )
-
-
 def token_added_twice(candidate: Candidate) -> Iterator[str]:
     plain, special = candidate.added_tokens or [], candidate.added_special_tokens or []
     for token in dict.fromkeys([*plain, *special]):
@@ -522,7 +512,6 @@ RULES: tuple[Rule, ...] = (
     freezing_everything,
     unknown_initialisation,
     initialisation_that_changes_quantised_weights,
-    initialisation_that_changes_the_reference,
     token_added_twice,
     merged_folder_without_adapter,
     merged_folder_over_adapter,

@@ -85,12 +85,6 @@ PROBLEMS = [
         {"use_lora": True, "init_lora_weights": "gaussian", "load_in_4bit": True},
         "not fit the model",
     ),
-    Case(
-        "initialisation_that_changes_the_reference",
-        {"stage": "dpo", "use_lora": True, "init_lora_weights": "pissa"},
-        {"stage": "dpo", "use_lora": True, "init_lora_weights": "orthogonal"},
-        "would lack the part",
-    ),
     Case("token_added_twice", {"added_tokens": ["a"], "added_special_tokens": ["a"]}, {"added_tokens": ["a"]}, "twice"),
     Case("token_added_twice", {"added_tokens": [""]}, {"added_tokens": ["a", "b"]}, "empty"),
     Case(
