@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -113,7 +114,7 @@ def advise_all_devices(count: int) -> str | None:
     if count <= 1 or has_launcher():
         return None
     program = Path(sys.argv[0]).name
-    words = " ".join(sys.argv[1:])
+    words = shlex.join(sys.argv[1:])
     what = f"-m sft {words}" if program in ("sft", "__main__.py") else f"{sys.argv[0]} {words}"
     return (
         f"note: this machine has {count} GPUs and one process uses one of them. To use all: "
