@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 from transformers.utils import is_torch_tf32_available
 
 from sft.config import SFTConfig
+from sft.errors import ConfigError
 from sft.training.dpo_run import arguments_of_stage
 
 NO_TRACKER = ("none", "")
@@ -54,6 +56,23 @@ def training_arguments(
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one process drives one GPU; several are driven by a launcher
     return arguments
+
+
+def require_trackers(config: SFTConfig) -> None:
+    """Refuse trackers whose package is not installed, before anything is prepared.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    missing = [
+        name for name in trackers(config.report_to) if name not in (*get_available_reporting_integrations(), "all")
+    ]
+    if missing:
+        raise ConfigError(
+            f"report_to = {missing[0]}: its package is not installed here, so that nothing could be logged to it. "
+            f"Install it (pip install {missing[0].removesuffix('_ml')}), or leave it out: metrics.jsonl in output_dir "
+            "holds every metric."
+        )
 
 
 def trackers(report_to: str | list[str] | None) -> list[str]:

@@ -22,7 +22,21 @@ class LoraPlusTrainer(Trainer):  # type: ignore[misc]
     """B's learning rate as a multiple of A's. None: one rate."""
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
-        """The optimizer that the arguments ask for, over groups with rates of their own."""
+        """The optimizer that the arguments ask for, over groups with rates of their own.
+
+        Raises:
+            ConfigError: it belongs to a package that is not installed.
+        """
+        try:
+            return self._create_optimizer(model)
+        except ImportError as error:
+            said = " ".join(str(error).split())
+            raise ConfigError(
+                f"optim = {self.args.optim.value} cannot be had: {said} Or choose one of PyTorch's own, such as "
+                "adamw_torch."
+            ) from error
+
+    def _create_optimizer(self, model: nn.Module | None) -> Optimizer:
         if self.loraplus_lr_ratio is not None and self.optimizer is None:
             trained = self.model if model is None else model
             kind, kwargs = self.get_optimizer_cls_and_kwargs(self.args, trained)

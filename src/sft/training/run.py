@@ -21,7 +21,7 @@ from sft.models.adapters import count_parameters
 from sft.models.families import missing_kernels
 from sft.models.tokenizer import load_tokenizer_for
 from sft.training.also_write import require_what_is_written, write_arguments, write_at_the_end
-from sft.training.arguments import training_arguments
+from sft.training.arguments import require_trackers, training_arguments
 from sft.training.base import RunTrainer
 from sft.training.build import (
     build_model,
@@ -125,6 +125,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     require_data(config)
     require_trl(config)
     require_what_is_written(config)
+    require_trackers(config)
     strategy = ask_strategy(config)
     refuse_packing_by_family(config)
     folder = Path(config.output_dir)

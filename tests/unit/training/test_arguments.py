@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sft import SFTConfig
-from sft.training.arguments import training_arguments
+from sft.errors import ConfigError
+from sft.training.arguments import require_trackers, training_arguments
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,13 @@ def test_checkpointing(asked: dict[str, Any], enabled: bool, kwargs: dict[str, b
     arguments = training_arguments(config, has_eval=False, resuming=False)
     assert bool(arguments.gradient_checkpointing) is enabled
     assert arguments.gradient_checkpointing_kwargs == kwargs
+
+
+def test_a_tracker_that_is_not_installed_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sft.training.arguments.get_available_reporting_integrations", lambda: ["tensorboard"])
+    require_trackers(SFTConfig(report_to=["tensorboard"]))
+    require_trackers(SFTConfig(report_to="none"))
+    with pytest.raises(ConfigError, match=r"report_to = wandb: .*pip install wandb"):
+        require_trackers(SFTConfig(report_to=["tensorboard", "wandb"]))
+    with pytest.raises(ConfigError, match="pip install comet"):
+        require_trackers(SFTConfig(report_to="comet_ml"))

@@ -90,3 +90,11 @@ def test_an_optimizer_of_deepspeed_is_refused() -> None:
         refuse_foreign_optimizer(arguments, 16)
     arguments.hf_deepspeed_config.config = {"zero_optimization": {}}
     refuse_foreign_optimizer(arguments, 16)
+
+
+def test_an_optimizer_whose_package_is_not_there_is_a_mistake_of_the_config(
+    model: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.trainer_optimizer.is_torchao_available", lambda *_: False)
+    with pytest.raises(ConfigError, match=r"optim = adamw_torch_8bit cannot be had: .*torchao.* adamw_torch\."):
+        trainer_of(model, tmp_path, None, optim="adamw_torch_8bit").create_optimizer()
