@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,6 +118,37 @@ def refuse_other_strategy(asked: AskedStrategy, arguments: TrainingArguments) ->
             + "; ".join(line.lstrip("- ") for line in mismatches)
             + ". Write auto in the file, or the same value in both."
         )
+
+
+def refuse_other_shards(before: Mapping[str, Any] | None, asked: AskedStrategy, checkpoint: Path) -> None:
+    """Refuse to go on from a checkpoint whose pieces these processes cannot take up.
+
+    DDP, FSDP and a single process write their states whole; DeepSpeed writes one piece a process, in a form of its own.
+
+    Args:
+        before: the record of the run that wrote the checkpoint.
+
+    Raises:
+        ConfigError: it was written by other processes.
+    """
+    wrote = (before or {}).get("processes")
+    if wrote is None:
+        return
+    name, number = wrote["strategy"], wrote["num_processes"]
+    if _kind(name) == _kind(asked.name) and (
+        not asked.is_deepspeed or (name, number) == (asked.name, asked.num_processes)
+    ):
+        return
+    raise ConfigError(
+        f"cannot go on from {checkpoint}: {number} process(es) with {name} wrote it, and {asked.num_processes} with "
+        f"{asked.name} were asked for, which cannot read its optimizer state. Start it as before, or train on from "
+        "its weights in another output_dir: --model_name_or_path (or --adapter_name_or_path) with that folder."
+    )
+
+
+def _kind(name: str) -> str:
+    """Strategies that read each other's checkpoints are of one kind."""
+    return "whole" if name in (ALONE, DDP) else name
 
 
 @dataclass(frozen=True)

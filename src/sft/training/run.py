@@ -50,6 +50,7 @@ from sft.training.parallel import (
     StrategyInForce,
     describe_strategy,
     may_leave_weights_unused,
+    refuse_other_shards,
     refuse_other_strategy,
     shared_facts,
     start_processes,
@@ -161,6 +162,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     record = describe_run(config, plan, model, kernels=kernels_of(config, model).to_dict())
     if checkpoint is not None:
         refuse_changed_run(read_record(checkpoint.parent), record, checkpoint)
+        refuse_other_shards(read_record(checkpoint.parent), strategy, checkpoint)
     if is_main_process():
         write_record(folder, record)
         if "arguments" in config.also_write:

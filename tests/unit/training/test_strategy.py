@@ -13,6 +13,7 @@ from sft.config import SFTConfig
 from sft.errors import ConfigError, PeerLost
 from sft.training import launch
 from sft.training.deepspeed_file import read_deepspeed
+from sft.training.parallel import refuse_other_shards
 from sft.training.peers import comes_from_peer, naming_peers
 from sft.training.strategy import AskedStrategy, asked_strategy
 
@@ -157,3 +158,31 @@ def test_only_communication_that_failed_is_laid_at_another_processs_door() -> No
         raise lost
     with pytest.raises(ValueError, match="mine"), naming_peers():
         raise ValueError("mine")
+
+
+@pytest.mark.parametrize(
+    ("wrote", "number", "deepspeed", "world", "reads"),
+    [
+        ("DDP", 4, None, 1, True),
+        ("one process", 1, None, 2, True),
+        ("ZeRO-3", 2, 3, 2, True),
+        ("ZeRO-3", 4, 3, 2, False),
+        ("ZeRO-2", 2, 3, 2, False),
+        ("DDP", 2, 2, 2, False),
+        ("ZeRO-2", 1, None, 1, False),
+    ],
+)
+def test_checkpoints_are_read_by_processes_that_can(
+    wrote: str, number: int, deepspeed: int | None, world: int, reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if deepspeed is not None:
+        pytest.importorskip("deepspeed")
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    options = {} if deepspeed is None else {"deepspeed": {"zero_optimization": {"stage": deepspeed}}}
+    before = {"processes": {"strategy": wrote, "num_processes": number}}
+    if reads:
+        refuse_other_shards(before, asked(**options), Path("run/checkpoint-4"))
+    else:
+        with pytest.raises(ConfigError, match=rf"checkpoint-4: {number} process\(es\) with {wrote} wrote it"):
+            refuse_other_shards(before, asked(**options), Path("run/checkpoint-4"))
+    refuse_other_shards(None, asked(**options), Path("run/checkpoint-4"))
