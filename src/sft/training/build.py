@@ -70,6 +70,8 @@ def kernels_of(config: SFTConfig, model: PreTrainedModel) -> Kernels:
 
 def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Load the base model, give it rows for added tokens, and decide which weights are trained."""
+    strategy = asked_strategy(config, on_cpu=trains_on_cpu()).name
+    refuse_eight_bits_in_pieces(config, strategy)
     model = load_model(
         config.model_name_or_path,
         dtype=dtype_of(config),
@@ -85,13 +87,13 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
         balance_experts(model)
     add_embedding_rows(model, tokenizer, config)
     model.config.use_cache = False
-    return choose_trained(model, tokenizer, config)
+    return choose_trained(model, tokenizer, config, strategy)
 
 
 def choose_trained(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, strategy: str
 ) -> PreTrainedModel | PeftModel:
-    """Everything, some layers, or an adapter.
+    """Everything, some layers, or an adapter, under a strategy of several processes ("DDP", "FSDP2", "ZeRO-3", ...).
 
     Raises:
         ModelError: it cannot be trained that way.
@@ -104,8 +106,7 @@ def choose_trained(
         return model
     rows = trained_rows(model, tokenizer, config)
     if rows is not None:
-        on_cpu = trains_on_cpu()
-        refuse_rows_in_pieces(model, asked_strategy(config, on_cpu=on_cpu).name, on_cpu=on_cpu)
+        refuse_rows_in_pieces(model, strategy, on_cpu=trains_on_cpu())
     adapted = add_adapter(
         model,
         r=config.lora_r,
@@ -126,6 +127,15 @@ def choose_trained(
     if (config.training_arguments.get("gradient_checkpointing_kwargs") or {}).get("use_reentrant"):
         adapted.enable_input_require_grads()  # without it such checkpointing passes no gradient to a frozen embedding
     return adapted
+
+
+def refuse_eight_bits_in_pieces(config: SFTConfig, strategy: str) -> None:
+    """Raise ConfigError for 8-bit weights under FSDP, which parts them from the scales that bitsandbytes keeps."""
+    if config.load_in_8bit and strategy.startswith("FSDP"):
+        raise ConfigError(
+            f"load_in_8bit = true under {strategy}: FSDP parts the weights from the scales that bitsandbytes keeps "
+            "beside them. Use load_in_4bit, or DDP or DeepSpeed."
+        )
 
 
 def refuse_rows_in_pieces(model: PreTrainedModel, strategy: str, *, on_cpu: bool) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from sft.config import SFTConfig
 from sft.errors import ConfigError, ModelError
 from sft.models.load import load_model
-from sft.training.build import build_model, refuse_rows_in_pieces
+from sft.training.build import build_model, refuse_eight_bits_in_pieces, refuse_rows_in_pieces
 
 # PEFT's advice on tied embeddings, and its use of a deprecated name; a run leaves both out
 pytestmark = [
@@ -162,3 +162,11 @@ def test_rows_that_cannot_be_sharded(tiny_model_folder: Path, strategy: str, on_
         return
     with pytest.raises(ConfigError, match=f"added_tokens under {strategy}: .* Use DDP or DeepSpeed ZeRO-2"):
         refuse_rows_in_pieces(model, strategy, on_cpu=on_cpu)
+
+
+def test_eight_bits_that_cannot_be_sharded() -> None:
+    config = SFTConfig(use_lora=True, load_in_8bit=True)
+    refuse_eight_bits_in_pieces(config, "ZeRO-3")
+    refuse_eight_bits_in_pieces(SFTConfig(use_lora=True, load_in_4bit=True), "FSDP2")
+    with pytest.raises(ConfigError, match="load_in_8bit = true under FSDP2"):
+        refuse_eight_bits_in_pieces(config, "FSDP2")
