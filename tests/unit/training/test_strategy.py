@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sft.config import SFTConfig
+from sft.config import SFTConfig, load_config
 from sft.errors import ConfigError, PeerLost
 from sft.training import launch
 from sft.training.deepspeed_file import read_deepspeed
@@ -186,3 +187,26 @@ def test_checkpoints_are_read_by_processes_that_can(
         with pytest.raises(ConfigError, match=rf"checkpoint-4: {number} process\(es\) with {wrote} wrote it"):
             refuse_other_shards(before, asked(**options), Path("run/checkpoint-4"))
     refuse_other_shards(None, asked(**options), Path("run/checkpoint-4"))
+
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "many-machines.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_pages_deepspeed_file_needs_no_change() -> None:
+    pytest.importorskip("deepspeed")
+    (text,) = blocks("json")
+    assert read_deepspeed(json.loads(text), on_cpu=False).notes == ()
+
+
+def test_the_pages_yaml_asks_for_fsdp2(tmp_path: Path) -> None:
+    (text,) = blocks("yaml")
+    (tmp_path / "train.yaml").write_text(text)
+    assert asked_strategy(load_config(tmp_path / "train.yaml", []), on_cpu=False).name == "FSDP2"
+
+
+def test_the_pages_timeout_is_the_default() -> None:
+    assert f"`ddp_timeout` ({SFTConfig().ddp_timeout} seconds" in PAGE
