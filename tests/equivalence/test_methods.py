@@ -56,7 +56,6 @@ METHODS = {
     "dora": Method({**LORA, "use_dora": True}),
     "loraplus": Method({**LORA, "loraplus_lr_ratio": 16, "learning_rate": 1e-3}),
     "pissa": Method({**LORA, "init_lora_weights": "pissa", "use_rslora": True}, everything),
-    "quick pissa": Method({**LORA, "init_lora_weights": "pissa_niter_4"}, everything),
     "one layer": Method(
         {
             **LORA,
@@ -178,6 +177,11 @@ def test_an_adapter_holds_the_rows_of_added_tokens_and_no_others(
         assert {name.split(".token_adapter")[0].rpartition(".")[2] for name in rows} == layers
         assert {value.shape[0] for value in rows.values()} == {1}
         assert AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("please") == own
+    go_on = {**options, "adapter_name_or_path": str(result.saved.model), "output_dir": str(tmp_path / "on")}
+    on = assemble(SFTConfig(**{**settings, **go_on}))
+    torch.testing.assert_close(logits_of(on.model), logits_of(run.model), rtol=0, atol=1e-5)
+    with pytest.raises(ModelError, match=r"holds no rows of model\.embed_tokens"):
+        assemble(SFTConfig(**{**settings, **go_on, "added_tokens": ["please", "Count"]}))
     merge_adapter(base_model=None, adapter_path=result.saved.model, output_path=tmp_path / "merged", dtype="float32")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert (merged.lm_head.weight is merged.model.embed_tokens.weight) == tied

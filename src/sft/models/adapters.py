@@ -50,6 +50,7 @@ def add_adapter(
         if adapter_name_or_path is not None:
             refuse_moved_base(adapter_name_or_path)
             adapted = PeftModel.from_pretrained(model, adapter_name_or_path, is_trainable=True)
+            refuse_missing_rows(adapted, adapter_name_or_path, token_rows)
         else:
             check_excluded(model, exclude_modules)
             check_parameters(model, target_parameters)
@@ -90,6 +91,22 @@ def refuse_moved_base(adapter: str) -> None:
             "model's own, so what is trained on from it would fit neither. Convert it to a plain LoRA (PEFT: "
             "save_pretrained with path_initial_model_for_weight_conversion), or go on from a folder that sft saved."
         )
+
+
+def refuse_missing_rows(model: PeftModel, adapter: str, wanted: Mapping[str, list[int]] | None) -> None:
+    """Raise ModelError where a loaded adapter holds no rows for tokens that are added now.
+
+    An adapter of PEFT may list the rows of the embedding, the first of the layers, without its name.
+    """
+    held = model.peft_config[model.active_adapter].trainable_token_indices or {}
+    for number, (layer, ids) in enumerate((wanted or {}).items()):
+        by_layer = held if isinstance(held, dict) else {layer: held} if number == 0 else {}
+        rows = {row for name, found in by_layer.items() if layer.endswith(name) for row in found}
+        if not set(ids) <= rows:
+            raise ModelError(
+                f"added_tokens with adapter_name_or_path = {adapter}: that adapter holds no rows of {layer} for these "
+                "tokens, and they would stay as they begin. Add them when the adapter is made, or train a new one."
+            )
 
 
 def check_width(model: PeftModel) -> None:

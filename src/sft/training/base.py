@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import TrainerState, TrainingArguments
 
 from sft.data.collate import TrainingRows
+from sft.models.quantization import Quantization, write_quantization
 from sft.training.gather import gather_weights, read_weights
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
@@ -21,6 +22,8 @@ class RunTrainer(LoraPlusTrainer):
 
     order: RowOrder
     throughput: Throughput
+    quantization: Quantization | None = None
+    """How the base under an adapter is held."""
 
     def restore(self, checkpoint: Path) -> None:
         """Take the weights and the history of a checkpoint, without training on."""
@@ -68,6 +71,8 @@ class RunTrainer(LoraPlusTrainer):
             only_adapter = {"save_embedding_layers": False, "selected_adapters": list(model.active_adapters)}
         model.save_pretrained(folder, state_dict=state_dict, **only_adapter)
         self.processing_class.save_pretrained(folder)
+        if self.quantization is not None:
+            write_quantization(folder, self.quantization)
 
 
 class Throughput:

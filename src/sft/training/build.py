@@ -248,6 +248,7 @@ def build_trainer(
     else:
         trainer = walk_trainer(**both)
     trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
+    trainer.quantization = quantization_of(config)
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place
     return trainer
 
