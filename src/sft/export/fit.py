@@ -70,7 +70,7 @@ def check_fit(adapter: Adapter, base_config: Any, *, base_model: str, trust_remo
     foreign = _foreign_base(adapter, base_model)
     try:
         with quiet_peft():
-            adapted = get_peft_model(model, PeftConfig.from_pretrained(str(adapter.path)))
+            adapted = get_peft_model(model, _config_for_shapes(adapter))
             expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     except ValueError as error:
         raise ExportError(
@@ -85,6 +85,14 @@ def check_fit(adapter: Adapter, base_config: Any, *, base_model: str, trust_remo
             )
     _check_names(adapter, adapted, embeddings, base_model, foreign)
     return rows
+
+
+def _config_for_shapes(adapter: Adapter) -> Any:
+    """The adapter's config without a start that would be computed from weights, which are not there."""
+    config = PeftConfig.from_pretrained(str(adapter.path))
+    if isinstance(getattr(config, "init_lora_weights", None), str):
+        config.init_lora_weights = True
+    return config
 
 
 def vocabulary_rows(adapter: Adapter, model: Any) -> int | None:

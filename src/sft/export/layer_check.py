@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from sft.export.verify import RELATIVE_BOUNDS
 
 NUM_PROBES = 8
 """Random inputs per layer."""
+
+EXPERT_INPUTS = {"hidden_states", "top_k_index", "top_k_weights"}
+"""What the experts of a mixture are called with in transformers."""
 
 FLOAT32_NOISE = 1e-4
 """Largest difference of a layer's answers in float32, as a share of the largest; seen 1e-7 to 2e-6."""
@@ -59,18 +63,30 @@ def compare_layers(layer: str, adapted: Tensor, merged: Tensor) -> LayerDifferen
     return LayerDifference(layer, (adapted - merged).abs().max().item(), adapted.abs().max().item())
 
 
-def probe_of(unit: nn.Module) -> Tensor | None:
-    """Random inputs for a layer; None for kinds that have no single input (they are compared as tensors)."""
+def probe_of(unit: nn.Module) -> tuple[Tensor, ...] | None:
+    """Random inputs for a layer; None for kinds whose inputs are not known here (they are compared as tensors)."""
     plain = plain_layer(unit)
     if any(buffer.device.type == "meta" for buffer in plain.buffers()):
         return None  # it computes with more than weights
     generator = torch.Generator().manual_seed(0)
     if isinstance(plain, nn.Embedding):
-        return torch.randint(0, plain.num_embeddings, (NUM_PROBES * 16,), generator=generator)
+        return (torch.randint(0, plain.num_embeddings, (NUM_PROBES * 16,), generator=generator),)
     if isinstance(plain, (nn.Linear, Conv1D)):
         inputs = plain.in_features if isinstance(plain, nn.Linear) else plain.weight.shape[0]
-        return torch.randn(NUM_PROBES, int(inputs), generator=generator)
+        return (torch.randn(NUM_PROBES, int(inputs), generator=generator),)
+    takes = inspect.signature(plain.forward).parameters.keys()
+    if takes >= EXPERT_INPUTS and hasattr(plain, "num_experts") and hasattr(plain, "hidden_dim"):
+        return _probe_of_experts(plain, generator)
     return None
+
+
+def _probe_of_experts(plain: Any, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Every expert of a mixture is asked; two share each input."""
+    experts = int(plain.num_experts)
+    rows = max(NUM_PROBES, experts)
+    chosen = torch.arange(rows)[:, None] + torch.arange(min(2, experts))
+    hidden = torch.randn(rows, int(plain.hidden_dim), generator=generator)
+    return hidden, chosen % experts, torch.rand(chosen.shape, generator=generator)
 
 
 def plain_layer(unit: nn.Module) -> nn.Module:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import MultiheadAttention, ParamWrapper
+from peft.tuners.lora.layer import MultiheadAttention
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
+from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from sft.errors import ExportError
@@ -32,6 +32,17 @@ RECOMPUTED_INITIALISATIONS = (bool, type(None))
 
 class CannotStreamError(Exception):
     """Why a merge needs the whole model in memory."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor that is written."""
+
+    key: str
+    """The weight of the model that it is, or is a part of."""
+    spec: TensorSpec
+    """As it lies on disk."""
+    is_part: bool
 
 
 @dataclass
@@ -63,38 +74,53 @@ class StreamedMerge:
         """
         tied = self.stays_tied()
         outputs = self.outputs(tied)
-        writer = ShardWriter(folder, [spec for _, spec in outputs], max_bytes)
-        wanted = {key: spec.name for key, spec in outputs}
+        writer = ShardWriter(folder, [output.spec for output in outputs], max_bytes)
+        left = {output.spec.name: output for output in outputs}
         for path, unit in self.skeleton.units.items():
-            if not any(key.startswith(f"{path}.") for key in wanted):
+            if not outputs_of(path, outputs):
                 continue  # a head that is one with the embedding
-            for key, tensor in self.merge_unit(path, unit).items():
-                if key in wanted:
-                    writer.write(wanted.pop(key), tensor)
-        for key, name in wanted.items():
-            writer.write(name, self.read(key))
+            for name, tensor in self.merged_tensors(path, unit).items():
+                if left.pop(name, None) is not None:
+                    writer.write(name, tensor)
+        for name, output in left.items():
+            writer.write(name, self.read_unchanged(output))
         writer.close()
         return tied
 
+    def merged_tensors(self, path: str, unit: nn.Module) -> dict[str, Tensor]:
+        """The weights of one layer with its adapter in them, as they lie on disk."""
+        names, found = self.skeleton.names, {}
+        rebuilt = set(names.rebuilt.values())
+        for key, tensor in self.merge_unit(path, unit).items():
+            if key in rebuilt:
+                found.update(names.take_apart(self.skeleton.model, key, tensor))
+            else:
+                found[names.sources.get(key, key)] = tensor
+        return found
+
+    def read_unchanged(self, output: Output) -> Tensor:
+        """A tensor without an adapter on it."""
+        return self.checkpoint.read(output.spec.name) if output.is_part else self.read(output.key)
+
     def read(self, key: str) -> Tensor:
-        """A weight of the base model, or what the adapter holds in its place; ``key`` may also be a tensor on disk."""
-        held, sources = self.skeleton.held, self.skeleton.names.sources
+        """A weight of the base model, or what the adapter holds in its place."""
+        skeleton = self.skeleton
         for name in (key, *self._tied_with(key)):
-            if name in held:
-                return held[name].clone()
-            if name in sources:
-                tensor = self.checkpoint.read(sources[name])
-                return _with_rows(tensor, self.skeleton.shapes[key])
-        return self.checkpoint.read(key)
+            if name in skeleton.held:
+                return skeleton.held[name].clone()
+            if name in skeleton.names.sources:
+                tensor = self.checkpoint.read(skeleton.names.sources[name])
+                return _with_rows(tensor, skeleton.shapes[key])
+        return skeleton.names.rebuild(skeleton.model, key, self.checkpoint.read)
 
     def merge_unit(self, path: str, unit: nn.Module) -> dict[str, Tensor]:
         """The weights of one layer with its adapter in them, float32, by their names in the model; frees its own."""
         self.fill(path, unit)
         probe = probe_of(unit)
-        before = None if probe is None else unit(probe)
+        before = None if probe is None else unit(*probe)
         plain = _merged(unit)
         if before is not None and probe is not None:
-            self.differences.append(compare_layers(path, before, plain(probe)))
+            self.differences.append(compare_layers(path, before, plain(*probe)))
             self.differences[-1].check(torch.float32)
         tensors = {f"{path}.{name}": tensor for name, tensor in plain.state_dict().items()}
         self.empty(unit)
@@ -134,25 +160,24 @@ class StreamedMerge:
             return True
         return self._digest(embedding) == self._digest(head)
 
-    def outputs(self, tied: bool) -> list[tuple[str, TensorSpec]]:
-        """What is written, in the order of the base model's files: (weight of the model, tensor on disk)."""
-        skeleton = self.skeleton
+    def outputs(self, tied: bool) -> list[Output]:
+        """What is written, in the order of the base model's files."""
+        skeleton, rebuilt = self.skeleton, self.skeleton.names.rebuilt
         by_name = {name: key for key, name in skeleton.names.sources.items()}
         found = []
         for name, stored in self.checkpoint.tensors.items():
-            key = by_name.get(name, name if name in skeleton.names.rebuilt else None)
+            key = by_name.get(name) or rebuilt.get(name)
             if key is None or (tied and key == skeleton.head):
                 continue
-            shape = skeleton.shapes.get(key, stored.shape) if name in by_name else stored.shape
-            found.append((key, TensorSpec(name, self._dtype_of(key, name, stored.dtype), shape)))
-        written = {key for key, _ in found}
-        if not tied and skeleton.head in skeleton.shapes and skeleton.head not in written:
-            found.append((skeleton.head, TensorSpec(skeleton.head, self.dtype, skeleton.shapes[skeleton.head])))
+            shape = stored.shape if name in rebuilt else skeleton.shapes[key]
+            found.append(Output(key, TensorSpec(name, self._dtype_of(key, stored.dtype), shape), name in rebuilt))
+        head = skeleton.head
+        if not tied and head in skeleton.shapes and not any(output.key == head for output in found):
+            found.append(Output(head, TensorSpec(head, self.dtype, skeleton.shapes[head]), is_part=False))
         return found
 
-    def _dtype_of(self, key: str, name: str, stored: torch.dtype) -> torch.dtype:
-        is_parameter = key in self.skeleton.parameters or name in self.skeleton.names.rebuilt
-        if not is_parameter or not stored.is_floating_point:
+    def _dtype_of(self, key: str, stored: torch.dtype) -> torch.dtype:
+        if key not in self.skeleton.parameters or not stored.is_floating_point:
             return stored
         return torch.float32 if any(part in self.kept_float32 for part in key.split(".")) else self.dtype
 
@@ -169,6 +194,11 @@ class StreamedMerge:
         ties = self.skeleton.ties
         first = ties.get(key, key)
         return [name for name in (first, *(name for name, other in ties.items() if other == first)) if name != key]
+
+
+def outputs_of(path: str, outputs: Sequence[Output]) -> list[Output]:
+    """Those that belong to a layer."""
+    return [output for output in outputs if output.key.startswith(f"{path}.")]
 
 
 def plan_streamed_merge(
@@ -219,16 +249,24 @@ def _check_units(skeleton: Skeleton) -> None:
     pair = {skeleton.embedding, skeleton.head}
     tied = ({*skeleton.ties} | {*skeleton.ties.values()}) - pair
     for path, unit in skeleton.units.items():
-        if any(isinstance(module, (ParamWrapper, MultiheadAttention)) for module in unit.modules()):
-            raise CannotStreamError(f"the adapter changes parameters of {path} that are no layer of their own")
+        if any(isinstance(module, MultiheadAttention) for module in unit.modules()):
+            raise CannotStreamError(f"{path} is an attention block that PEFT merges as a whole")
         keys = [key for key in skeleton.shapes if key.startswith(f"{path}.")]
         for key in keys:
             if key in skeleton.names.rebuilt.values():
-                raise CannotStreamError(f"{key} is put together from several tensors as the model is loaded")
+                _check_parts(skeleton, key)
             if key in tied:
                 raise CannotStreamError(f"{key} is shared by several layers")
         if not keys:
             raise CannotStreamError(f"{path} has no weights in the base model's files")
+
+
+def _check_parts(skeleton: Skeleton, key: str) -> None:
+    """A weight that is put together from tensors on disk is taken apart into the same tensors again."""
+    blank = torch.empty(skeleton.shapes[key], device="meta")
+    parts = skeleton.names.take_apart(skeleton.model, key, blank)
+    if sorted(parts) != sorted(skeleton.names.parts_of(key)):
+        raise CannotStreamError(f"{key} is put together from several tensors as the model is loaded")
 
 
 def _blank_weights(unit: nn.Module) -> list[tuple[nn.Module, str, str]]:
@@ -247,7 +285,7 @@ def _blank_weights(unit: nn.Module) -> list[tuple[nn.Module, str, str]]:
 def _merged(unit: Any) -> nn.Module:
     """The base model's layer with the adapter's change in its weights."""
     try:
-        if isinstance(unit, AuxiliaryTrainingWrapper):
+        if hasattr(unit, "unload_and_optionally_merge_module"):
             return unit.unload_and_optionally_merge_module(  # type: ignore[no-any-return]
                 merge=True, safe_merge=True, adapter_names=None
             )

@@ -17,8 +17,7 @@ from torch import nn
 from sft.errors import ExportError
 from sft.export.checkpoint import Checkpoint, open_checkpoint
 from sft.export.layer_check import LayerDifference, compare_layers, plain_layer, probe_of
-from sft.export.shards import TensorSpec
-from sft.export.streamed import StreamedMerge
+from sft.export.streamed import Output, StreamedMerge, outputs_of
 
 SAMPLE = 64
 """Layers of each kind that are compared, spread evenly over the model."""
@@ -43,50 +42,52 @@ def check_written(merge: StreamedMerge, folder: Path, *, tied: bool, sample: int
         ExportError: naming the first layer that differs by more than rounding.
     """
     written = open_checkpoint(sorted(folder.glob("*.safetensors")))
-    outputs = dict(merge.outputs(tied))
-    lost = sorted({spec.name for spec in outputs.values()} ^ written.tensors.keys())
+    outputs = merge.outputs(tied)
+    lost = sorted({output.spec.name for output in outputs} ^ written.tensors.keys())
     if lost:
         raise ExportError(f"The merged model's files and its plan differ in {len(lost)} tensors, such as {lost[0]}.")
-    units = [(path, unit) for path, unit in merge.skeleton.units.items() if _keys_of(path, outputs)]
-    differences = [_compare(merge, written, path, unit, outputs) for path, unit in _spread(units, sample)]
-    changed = {key for path, _ in units for key in _keys_of(path, outputs)}
-    unchanged = _spread([(key, spec) for key, spec in outputs.items() if key not in changed], sample)
-    for key, spec in unchanged:
-        if not torch.equal(merge.read(key).to(spec.dtype), written.read(spec.name)):
-            raise ExportError(f"The merged model's {spec.name} is not the base model's, though no adapter is on it.")
+    units = {path: outputs_of(path, outputs) for path in merge.skeleton.units}
+    adapted = [path for path, found in units.items() if found]
+    differences = [_compare(merge, written, path, units[path]) for path in _spread(adapted, sample)]
+    changed = {output.key for found in units.values() for output in found}
+    unchanged = _spread([output for output in outputs if output.key not in changed], sample)
+    for output in unchanged:
+        name, dtype = output.spec.name, output.spec.dtype
+        if not torch.equal(merge.read_unchanged(output).to(dtype), written.read(name)):
+            raise ExportError(f"The merged model's {name} is not the base model's, though no adapter is on it.")
     worst = max((found.relative for found in differences), default=0.0)
     return WrittenCheck(len(differences), len(unchanged), worst)
 
 
-def _compare(
-    merge: StreamedMerge, written: Checkpoint, path: str, unit: nn.Module, outputs: dict[str, TensorSpec]
-) -> LayerDifference:
+def _compare(merge: StreamedMerge, written: Checkpoint, path: str, outputs: Sequence[Output]) -> LayerDifference:
+    unit = merge.skeleton.units[path]
     merge.fill(path, unit)
     probe = probe_of(unit)
     if probe is None:
-        return _compare_tensors(merge, written, path, unit, outputs)
-    expected = unit(probe)
+        merge.empty(unit)
+        return _compare_tensors(merge, written, path, outputs)
+    expected = unit(*probe)
     plain = plain_layer(unit)
-    for key in _keys_of(path, outputs):
-        tensor = written.read(outputs[key].name).float()
-        plain._parameters[key.removeprefix(f"{path}.")] = nn.Parameter(tensor, requires_grad=False)
-    found = compare_layers(path, expected, plain(probe))
+    names, model = merge.skeleton.names, merge.skeleton.model
+    for key, output in {output.key: output for output in outputs}.items():
+        whole = names.rebuild(model, key, written.read) if output.is_part else written.read(output.spec.name)
+        plain._parameters[key.removeprefix(f"{path}.")] = nn.Parameter(whole.float(), requires_grad=False)
+    found = compare_layers(path, expected, plain(*probe))
     merge.empty(unit)
     found.check(merge.dtype)
     return found
 
 
 def _compare_tensors(
-    merge: StreamedMerge, written: Checkpoint, path: str, unit: nn.Module, outputs: dict[str, TensorSpec]
+    merge: StreamedMerge, written: Checkpoint, path: str, outputs: Sequence[Output]
 ) -> LayerDifference:
-    for key, tensor in merge.merge_unit(path, unit).items():
-        if key in outputs and not torch.equal(tensor.to(outputs[key].dtype), written.read(outputs[key].name)):
-            raise ExportError(f"The merged model's {outputs[key].name} is not what the merge made of it.")
+    """For layers that are not asked with one input: merged once more, tensor by tensor."""
+    merged = merge.merged_tensors(path, merge.skeleton.units[path])
+    for output in outputs:
+        name = output.spec.name
+        if not torch.equal(merged[name].to(output.spec.dtype), written.read(name)):
+            raise ExportError(f"The merged model's {name} is not what the merge made of it.")
     return LayerDifference(path, 0.0, 1.0)
-
-
-def _keys_of(path: str, outputs: dict[str, TensorSpec]) -> list[str]:
-    return [key for key in outputs if key.startswith(f"{path}.")]
 
 
 def _spread(items: Sequence[T], count: int) -> list[T]:
