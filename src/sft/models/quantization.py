@@ -41,9 +41,9 @@ class Quantization:
     """Precision of the weights as they were loaded, before they were rounded. None: that of their files."""
 
     def describe(self) -> str:
-        """'NF4, double quantisation' or '8-bit', for people."""
+        """'NF4, double quantisation' or '8-bit base', for people."""
         if self.bits == 8:
-            return "8-bit"
+            return "8-bit base"
         return f"{self.kind.upper()}{', double quantisation' if self.double else ''}"
 
     def require_library(self) -> None:

@@ -15,7 +15,7 @@ def describe_method(config: SFTConfig) -> str:
 
 def _adapter_parts(config: SFTConfig) -> list[str]:
     quantization = quantization_of(config)
-    name = "LoRA" if quantization is None else "QLoRA"
+    name = "QLoRA" if config.load_in_4bit else "LoRA"
     if config.adapter_name_or_path is not None:
         parts = [f"{name} from {config.adapter_name_or_path}"]
     else:
