@@ -6,6 +6,7 @@ With one process, and no process group, everything happens here.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,11 +15,15 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from sft.errors import DataError, GenerationError, UserError
+from sft.evaluation.heartbeat import Heartbeat
 
 Value = TypeVar("Value")
 
-PATIENCE = timedelta(days=7)
-"""One process may generate for hours while the others wait. If it dies, its connection does, and they hear of it."""
+PATIENCE = timedelta(minutes=10)
+"""For what is exchanged once all have done their part. Until then, for hours if need be, they watch each other live."""
+
+_turns = itertools.count()
+"""Numbers the waits of this process; all processes wait in the same order."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,18 @@ class Ranks:
         Raises:
             Exception: with one process, what ``call`` raised.
             DataError, GenerationError: with several, on all of them, if any raised; its rank and its message are told.
+            PeerLost: with several, one of them died, hangs or is cut off.
         """
         if self.size == 1:
             return [call()]
+        board = dist.PrefixStore(f"sft/evaluation/{next(_turns)}", dist.distributed_c10d._get_default_store())  # type: ignore[attr-defined]
+        heartbeat = Heartbeat(board, self.rank, self.size)
         value, raised = None, None
         try:
             value = call()
         except Exception as error:
             raised = error
+        heartbeat.finish()
         outcomes: list[Any] = [None] * self.size
         dist.all_gather_object(outcomes, (value, _describe(raised)), group=self.group)
         for rank, (_, failure) in enumerate(outcomes):

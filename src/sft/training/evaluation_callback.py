@@ -14,6 +14,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sft.errors import PeerLost
 from sft.evaluation.history import EvaluationEntry, EvaluationHistory
 from sft.tasks.combined import CombinedWeights, combined_score, require_comparable
 
@@ -121,6 +122,8 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
             score: float | None = combined_score(results, self.plan.weights)
             self.refuse_other_measure(results)
             failure = None
+        except PeerLost:
+            raise
         except Exception as error:  # whatever it is, hours of training are worth more than one evaluation
             results, score, failure = {}, None, f"{type(error).__name__}: {error}"
         return EvaluationEntry(
