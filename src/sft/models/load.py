@@ -24,8 +24,12 @@ def load_model(
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
     quantization: Quantization | None = None,
+    on_cpu: bool = False,
 ) -> PreTrainedModel:
     """Load a causal language model from a folder or the hub, on the CPU or, quantised, on this process's device.
+
+    Args:
+        on_cpu: a quantised model stays on the CPU too.
 
     Raises:
         ModelError: it cannot be found, is no causal language model, or brings code that was not allowed.
@@ -35,6 +39,7 @@ def load_model(
         config = AutoConfig.from_pretrained(name, **kwargs)
         if quantization is not None:
             quantization.require_library()
+            kwargs |= {"device_map": {"": "cpu"}} if on_cpu else {}
             kwargs["quantization_config"] = quantization.to_bitsandbytes(dtype, whole=read_past_the_layer(config))
         elif saved_method(config) == "mxfp4":
             kwargs["quantization_config"] = Mxfp4Config(dequantize=True)  # as it is saved, nothing over it learns

@@ -79,6 +79,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
         trust_remote_code=config.trust_remote_code,
         attn_implementation=config.attn_implementation,
         quantization=quantization_of(config),
+        on_cpu=bool(config.training_arguments.get("use_cpu")),
     )
     if config.quantize_experts:
         kind, double = config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from sft.config import SFTConfig
 from sft.errors import ConfigError, ModelError
@@ -170,3 +170,17 @@ def test_eight_bits_that_cannot_be_sharded() -> None:
     refuse_eight_bits_in_pieces(SFTConfig(use_lora=True, load_in_4bit=True), "FSDP2")
     with pytest.raises(ConfigError, match="load_in_8bit = true under FSDP2"):
         refuse_eight_bits_in_pieces(config, "FSDP2")
+
+
+def test_a_quantised_model_stays_on_the_cpu_where_that_was_asked(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    real = AutoModelForCausalLM.from_pretrained
+
+    def look(*given: Any, **options: Any) -> Any:
+        asked.append(options.get("device_map"))
+        return real(*given, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", look)
+    build(use_lora=True, load_in_4bit=True, use_cpu=True)
+    build(use_lora=True, load_in_4bit=True)
+    assert asked == [{"": "cpu"}, None], "None: transformers takes this process's device"
