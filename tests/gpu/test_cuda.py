@@ -20,8 +20,15 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"packing": True}, {"use_lora": True}, {"gradient_checkpointing": True}],
-    ids=["full", "packed", "lora", "checkpointed"],
+    [
+        {},
+        {"packing": True},
+        {"use_lora": True},
+        {"gradient_checkpointing": True},
+        {"use_lora": True, "load_in_4bit": True, "optim": "paged_adamw_32bit"},
+        {"use_lora": True, "load_in_8bit": True},
+    ],
+    ids=["full", "packed", "lora", "checkpointed", "4bit", "8bit"],
 )
 def test_bf16_training_learns(
     tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path, changes: dict[str, Any]
