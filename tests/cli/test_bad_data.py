@@ -43,7 +43,7 @@ BAD_FILES = {
     "empty file": BadFile("d.jsonl", b"", "d.jsonl", "no rows"),
     "empty list": BadFile("d.json", b"[]", "d.json", "no rows"),
     "header only": BadFile("d.csv", b"question,answer\n", "d.csv", "no rows"),
-    "unknown ending": BadFile("d.txt", LINE, "d.txt", "rename the file"),
+    "unknown ending": BadFile("d.xls", LINE, "d.xls", "rename the file"),
     "UTF-16": BadFile("d.json", json.dumps([GOOD]).encode("utf-16"), "d.json:1", "UTF-16; save it as UTF-8"),
     "Latin-1 in a list": BadFile("d.json", b'[\n{"instruction": "caf\xe9"}]', "d.json:2", "0xe9 at column 21"),
     "Latin-1 in a line": BadFile("d.jsonl", LINE + b'{"instruction": "caf\xe9"}\n', "d.jsonl:2", "not UTF-8"),

@@ -133,7 +133,7 @@ def test_a_merge_tells_how_far_it_is_from_what_was_trained(train: Callable[..., 
     rounded = as_merged(adapter, tmp_path / "rounded", "rounded")
     assert rounded.top1_agreement_as_trained is not None
     assert rounded.top1_agreement_as_trained >= 0.99
-    assert ("over the rounded base", f"{full.top1_agreement_as_trained:.2%}, as it was trained") in full.agreement()
+    assert ("on rounded base", f"{full.top1_agreement_as_trained:.2%}, as it was trained") in full.agreement()
 
 
 def test_a_merge_of_the_real_model_keeps_what_was_trained(

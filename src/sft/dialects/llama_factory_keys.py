@@ -90,6 +90,8 @@ IGNORED: Mapping[str, str] = {
     "use_kv_cache": "training has no use for it",
     "use_reentrant_gc": "checkpointing is not re-entrant here; the gradients are the same",
     "use_v1_kernels": "its kernels change the speed only",
+    "use_unsloth": "its kernels train the same, faster; those of transformers are used",
+    "use_unsloth_gc": "its checkpointing computes the same; gradient checkpointing is on without it",
 }
 """Keys whose value changes nothing here, whatever it is."""
 
@@ -127,8 +129,6 @@ SWITCHES: Mapping[str, str] = {
     "use_megatron_bridge": "Megatron is not used here. Use deepspeed or fsdp",
     "use_muon": "the optimizer Muon is not here. Choose one with optim",
     "use_swanlab": "write report_to: swanlab",
-    "use_unsloth": "unsloth's kernels are not used",
-    "use_unsloth_gc": "unsloth's checkpointing is not used; gradient checkpointing is on without it",
 }
 """Keys that are refused when they are switched on, and mean nothing when they are off."""
 

@@ -72,7 +72,7 @@ class MergeResult:
             ("top-1 agreement", f"{self.top1_agreement:.2%}"),
         ]
         if self.top1_agreement_as_trained is not None:
-            figures.append(("over the rounded base", f"{self.top1_agreement_as_trained:.2%}, as it was trained"))
+            figures.append(("on rounded base", f"{self.top1_agreement_as_trained:.2%}, as it was trained"))
         return figures
 
     def memory(self) -> str | None:

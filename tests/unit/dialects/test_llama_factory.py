@@ -193,7 +193,6 @@ REFUSED = [
     ({"dataset_dir": "REMOTE:a/b"}, "dataset", "hf download a/b"),
     ({"use_galore": True}, "use_galore", "GaLore"),
     ({"fp8": True}, "fp8", "bf16"),
-    ({"use_unsloth": True}, "use_unsloth", "unsloth"),
     ({"mix_strategy": "interleave_over"}, "mix_strategy", "weight"),
     ({"pref_loss": "simpo", "stage": "dpo"}, "pref_loss", "not trained here"),
     ({"hf_hub_token": "secret"}, "hf_hub_token", "HF_TOKEN"),
