@@ -211,6 +211,14 @@ def test_a_lora_that_the_model_goes_past_ends_the_run_and_is_named(
     assert "Traceback" not in said
 
 
+def test_added_tokens_that_no_example_holds_are_named(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = {"added_tokens": ["please", "<one>"], "added_special_tokens": ["<two>"]}
+    assemble(SFTConfig(**{**settings, **tokens, "output_dir": str(tmp_path / "run")}))
+    assert "no training example holds the added tokens <one>, <two>:" in capsys.readouterr().err
+
+
 def test_frozen_embeddings_and_added_tokens_do_not_go_together(train: Callable[..., Any]) -> None:
     with pytest.raises(ModelError, match=r"--trainable_modules embed_tokens lm_head"):
         train("run", trainable_layers=1, added_tokens=["please"])

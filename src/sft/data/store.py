@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,10 @@ class StoreWriter:
         (folder / PLACES).write_text(json.dumps(list(self._paths)), encoding="utf-8")
 
 
+SCANNED = 1 << 24
+"""Tokens looked through at a time."""
+
+
 class ExampleStore:
     """Reads what ``StoreWriter`` wrote. ``store[i]`` is an ``Example`` without its text."""
 
@@ -98,6 +102,18 @@ class ExampleStore:
 
     def __iter__(self) -> Iterator[Example]:
         return (self[index] for index in range(len(self)))
+
+    def tokens_among(self, wanted: Iterable[int]) -> set[int]:
+        """Those of the token ids that stand in any example."""
+        left = np.unique(np.array(list(wanted), dtype=np.int64))
+        found: set[int] = set()
+        for start in range(0, len(self._ids), SCANNED):
+            here = np.isin(left, self._ids[start : start + SCANNED])
+            found |= {int(token) for token in left[here]}
+            left = left[~here]
+            if not len(left):
+                break
+        return found
 
     def source(self, index: int) -> Source:
         """Where example ``index`` came from."""

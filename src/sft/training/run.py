@@ -63,6 +63,7 @@ from sft.training.run_log import end_log, keep_log
 from sft.training.save import ModelSaver, SavedModel, save_run
 from sft.training.strategy import AskedStrategy, asked_strategy
 from sft.training.task_data import task_rows
+from sft.training.unseen_tokens import unseen_tokens
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     checkpoint = None if anew else find_checkpoint(config.resume_from_checkpoint, folder)
     tokenizer = load_tokenizer_for(config)
     data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=not is_main_process())
+    for note in unseen_tokens(config, tokenizer, data.train.examples):
+        announce(f"note: {note}")
     start_processes(strategy, timeout_seconds=config.ddp_timeout)
     args = training_arguments(
         config,

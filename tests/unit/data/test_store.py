@@ -44,6 +44,9 @@ def test_round_trip(tmp_path_factory, drawn) -> None:  # type: ignore[no-untyped
     assert store.lengths.tolist() == [len(example) for example in written]
     assert store.trained_lengths.tolist() == [example.num_trained_tokens for example in written]
     assert sum(store.count_by_path().values()) == len(written)
+    present = {int(token) for example in written for token in example.input_ids}
+    asked = {*list(present)[::2], 5, 7}
+    assert store.tokens_among(asked) == asked & present
     assert store.count_by_path() == dict(Counter(example.source.path for example in written))
     for expected, found in zip(written, store, strict=True):
         assert found.input_ids.tolist() == expected.input_ids.tolist()
