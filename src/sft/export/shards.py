@@ -7,6 +7,7 @@ full, and tensors may come in any order.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub.serialization._base import parse_size_to_int
 from torch import Tensor
 
 from sft.errors import ConfigError, ExportError
 from sft.export.checkpoint import DTYPES, INDEX, WEIGHTS, bytes_of
 
+UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -48,14 +49,10 @@ def parse_size(size: str | int) -> int:
     Raises:
         ConfigError: it is no size.
     """
-    try:
-        parsed = size if isinstance(size, int) else parse_size_to_int(str(size))
-    except ValueError as error:
-        raise ConfigError(
-            f"max_shard_size is {size!r}, which is no size ({error}). Write it like 5GB or 500MB."
-        ) from error
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])B", str(size).strip().upper())
+    parsed = size if isinstance(size, int) else int(float(found[1]) * UNITS[found[2]]) if found else 0
     if parsed <= 0:
-        raise ConfigError(f"max_shard_size is {size!r}; a file holds at least one byte. Write it like 5GB or 500MB.")
+        raise ConfigError(f"max_shard_size is {size!r}, which is no size of a file. Write it like 5GB or 500MB.")
     return parsed
 
 
