@@ -187,6 +187,7 @@ def test_what_was_asked_for_ran_and_is_recorded(runs: Path, strategy: str, kind:
     assert (processes["strategy"], processes["num_processes"], processes["backend"]) == (strategy, 2, "gloo")
     face = FACES[strategy.partition("-")[0]]
     assert processes["wrapper"] == (face if kind != "lora" else face.replace("Qwen3For", "PeftModelFor"))
+    assert processes["whole_share"] == (0 if strategy in ("FSDP2", "ZeRO-3") else 1)
     said = (runs / "first" / "output.txt").read_text()
     assert f"2 processes over gloo on cpu, as asked: {strategy}, " in said
 

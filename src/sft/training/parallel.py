@@ -160,6 +160,8 @@ class StrategyInForce(Strategy):
     precision: str
     device: str
     backend: str
+    whole_share: float
+    """Share of the weights that each process holds whole all the same, where the strategy shares weights out."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for run.json."""
@@ -170,6 +172,7 @@ class StrategyInForce(Strategy):
             "precision": self.precision,
             "device": self.device,
             "backend": self.backend,
+            "whole_share": round(self.whole_share, 4),
         }
 
 
@@ -184,7 +187,21 @@ def strategy_in_force(trainer: Any) -> StrategyInForce:
         precision=_precision_of(wrapped, accelerator.mixed_precision),
         device=accelerator.device.type,
         backend=torch.distributed.get_backend() if torch.distributed.is_initialized() else "none",
+        whole_share=_whole_share(wrapped),
     )
+
+
+def _whole_share(wrapped: nn.Module) -> float:
+    """Of all bytes of weights in this process and in the shards of others, those that are whole here.
+
+    accelerate leaves quantised weights out of FSDP2.
+    """
+    whole = total = 0
+    for parameter in wrapped.parameters():
+        count = int(getattr(parameter, "ds_numel", parameter.numel())) * parameter.element_size()
+        total += count
+        whole += 0 if isinstance(parameter, DTensor) or hasattr(parameter, "ds_tensor") else count
+    return whole / max(total, 1)
 
 
 def _name_of(wrapped: nn.Module, size: int) -> str:
@@ -209,9 +226,14 @@ def describe_strategy(running: StrategyInForce) -> str:
     if running.name == ALONE:
         return f"running\n  one process on {running.device}, {running.precision}"
     plural = "es" if running.num_processes > 1 else ""
+    whole = ""
+    if running.shards_weights and running.whole_share > 0.01:
+        whole = (
+            f" ({running.whole_share:.0%} of the weights, in bytes, stay whole on each: the engine does not share them)"
+        )
     return (
         f"running\n  {running.num_processes} process{plural} over {running.backend} on {running.device}, as asked: "
-        f"{running.name}, {SHARES[running.name]}; {running.precision}"
+        f"{running.name}, {SHARES[running.name]}{whole}; {running.precision}"
     )
 
 
