@@ -255,11 +255,16 @@ def test_names_that_loading_changes_are_found(tiny_tokenizer_folder: Path, tmp_p
     assert "h.0.attn.bias" not in weights_of(result.path)
 
 
-def test_what_cannot_be_streamed_is_merged_in_memory_and_says_why(tiny_tokenizer_folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_streamed_is_merged_in_memory_and_says_why(
+    tiny_tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = make_base("llama", tmp_path / "base", tiny_tokenizer_folder)
     make_adapter(base, tmp_path / "adapter", target_modules=["q_proj"], init_lora_weights="pissa")
     result = merge_adapter(base_model=None, adapter_path=tmp_path / "adapter", output_path=tmp_path / "merged")
     assert "merged with the whole model in memory, because init_lora_weights is 'pissa'" in result.notes[-1]
+    monkeypatch.setattr(merge_module, "available_memory", lambda: 10_000)
+    with pytest.raises(ExportError, match=r"merged as a whole, because init_lora_weights.* 10 KB are free"):
+        merge_streamed(tmp_path)
     assert result.max_logit_difference is not None
     assert result.max_logit_difference <= 1e-4
 

@@ -21,6 +21,7 @@ from sft.errors import ExportError
 from sft.export.adapted import check_vocabulary, generation_config_of, load_adapted, load_tokenizer_of
 from sft.export.adapter import Adapter, read_adapter
 from sft.export.card import write_card
+from sft.export.checkpoint import open_checkpoint, weight_files
 from sft.export.fit import check_fit, read_base_config, refuse_quantised
 from sft.export.folders import written_whole
 from sft.export.generation_config import read_generation_config
@@ -168,6 +169,7 @@ def _merge(task: MergeTask, folder: Path, check: str, notes: list[str]) -> Merge
             task.adapter, task.base_model, task.base_config, rows=task.rows, dtype=task.dtype, **task.source
         )
     except CannotStreamError as reason:
+        _refuse_too_large(task, reason)
         notes.append(f"merged with the whole model in memory, because {reason}")
         return _merge_in_memory(task, folder)
     if task.rounding is not None:
@@ -185,6 +187,18 @@ def _merge(task: MergeTask, folder: Path, check: str, notes: list[str]) -> Merge
     del plan
     agreement, bound, as_trained = _verify(task, reference, folder)
     return Merged(agreement, bound, None, differences, tied, memory.rise, as_trained)
+
+
+def _refuse_too_large(task: MergeTask, reason: CannotStreamError) -> None:
+    """Refuse a model that cannot be held in memory, before the system ends the process for it."""
+    stored = open_checkpoint(weight_files(task.base_model, task.source["revision"])).tensors.values()
+    needed = sum(4 * torch.Size(tensor.shape).numel() for tensor in stored)
+    free = available_memory()
+    if free is not None and needed > free:
+        raise ExportError(
+            f"The base model {task.base_model!r} must be merged as a whole, because {reason}. In float32 it takes "
+            f"{describe_bytes(needed)} of memory, and {describe_bytes(free)} are free. Merge on a larger machine."
+        )
 
 
 def _merge_in_memory(task: MergeTask, folder: Path) -> Merged:
