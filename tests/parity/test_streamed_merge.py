@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sft.errors import ExportError
-from sft.export import merge as merge_module
+from sft.export import merge_ways
 from sft.export.merge import MergeResult, merge_adapter
 from sft.export.shards import ShardWriter
 from sft.export.streamed import CannotStreamError
@@ -87,8 +87,8 @@ def merge_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: 
         raise CannotStreamError("the test asks for it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(merge_module, "plan_streamed_merge", refuse)
-        patch.setattr(merge_module, "compute_logits", lambda *_: [torch.zeros(1, 2)])  # tensors are compared instead
+        patch.setattr(merge_ways, "plan_streamed_merge", refuse)
+        patch.setattr(merge_ways, "compute_logits", lambda *_: [torch.zeros(1, 2)])  # tensors are compared instead
         result = merge_adapter(
             base_model=None,
             adapter_path=tmp_path / "adapter",
@@ -199,7 +199,7 @@ def test_a_model_that_does_not_fit_is_compared_layer_by_layer(
     adapted = make_adapter(
         base, tmp_path / "adapter", target_modules=["q_proj", "embed_tokens"], modules_to_save=["model.norm"]
     )
-    monkeypatch.setattr(merge_module, "available_memory", lambda: 10_000)
+    monkeypatch.setattr(merge_ways, "available_memory", lambda: 10_000)
     result = merge_streamed(tmp_path, dtype="bfloat16")
     assert result.max_logit_difference is None
     assert result.top1_agreement is None
@@ -262,7 +262,7 @@ def test_what_cannot_be_streamed_is_merged_in_memory_and_says_why(
     make_adapter(base, tmp_path / "adapter", target_modules=["q_proj"], init_lora_weights="pissa")
     result = merge_adapter(base_model=None, adapter_path=tmp_path / "adapter", output_path=tmp_path / "merged")
     assert "merged with the whole model in memory, because init_lora_weights is 'pissa'" in result.notes[-1]
-    monkeypatch.setattr(merge_module, "available_memory", lambda: 10_000)
+    monkeypatch.setattr(merge_ways, "available_memory", lambda: 10_000)
     with pytest.raises(ExportError, match=r"merged as a whole, because init_lora_weights.* 10 KB are free"):
         merge_streamed(tmp_path)
     assert result.max_logit_difference is not None
