@@ -11,6 +11,7 @@ from huggingface_hub import snapshot_download
 from peft import PeftConfig
 
 from sft.errors import ExportError
+from sft.models.residual import is_drawn
 from sft.export.checkpoint import read_header
 
 CONFIG_NAME = "adapter_config.json"
@@ -73,6 +74,13 @@ def read_adapter(name: str) -> Adapter:
         config = PeftConfig.from_pretrained(str(path))
     except (ValueError, TypeError, KeyError) as error:
         raise ExportError(f"{path / CONFIG_NAME} is not a PEFT config that can be read: {error}") from error
+    start = getattr(config, "init_lora_weights", True)
+    if is_drawn(start):
+        raise ExportError(
+            f"The adapter {name!r} was saved over the weights that {start} left at its start, which cannot be computed "
+            "again. Use the folder that the run saved at its end (final_model), or convert the adapter to a plain LoRA "
+            "(PEFT: save_pretrained with path_initial_model_for_weight_conversion)."
+        )
     if config.is_prompt_learning:
         raise ExportError(
             f"The adapter {name!r} is of the kind {config.peft_type.value}, which puts tokens before the prompt and "

@@ -25,6 +25,11 @@ def changes_weights(initialisation: object) -> bool:
     return isinstance(initialisation, str) and initialisation.startswith(STARTS)
 
 
+def is_drawn(initialisation: object) -> bool:
+    """Whether the weights such an adapter trained over come from random numbers or data, and cannot be had again."""
+    return isinstance(initialisation, str) and initialisation.startswith(("pissa_niter", "corda", "lora_ga"))
+
+
 def saved_width(config: Any) -> int:
     """The width of the matrices that are saved of an adapter in training."""
     return int(config.r) * (2 if changes_weights(config.init_lora_weights) else 1)

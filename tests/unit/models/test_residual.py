@@ -11,7 +11,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from sft.errors import ModelError
+from sft.errors import ExportError, ModelError
+from sft.export.adapter import read_adapter
 from sft.export.save import _save_adapter
 from sft.generation.adapter_folder import read_lora_shape
 from sft.models.adapters import add_adapter
@@ -113,3 +114,11 @@ def test_a_server_reserves_room_for_the_matrices_that_are_saved(tiny_model_folde
     _save_adapter(model, tmp_path, None, save_embeddings=False)
     assert lora_shape(model) == read_lora_shape(tmp_path)
     assert lora_shape(started(tiny_model_folder, "default")).rank == 4
+
+
+def test_an_adapter_whose_start_was_drawn_is_not_read(tiny_model_folder: Path, tmp_path: Path) -> None:
+    started(tiny_model_folder, "pissa_niter_4").save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(ExportError, match="the weights that pissa_niter_4 left at its start"):
+        read_adapter(str(tmp_path / "checkpoint"))
+    _save_adapter(started(tiny_model_folder, "pissa_niter_4"), tmp_path / "final", None, save_embeddings=False)
+    assert read_adapter(str(tmp_path / "final")).config.r == 8
