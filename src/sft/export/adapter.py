@@ -11,8 +11,8 @@ from huggingface_hub import snapshot_download
 from peft import PeftConfig
 
 from sft.errors import ExportError
-from sft.models.residual import is_drawn
 from sft.export.checkpoint import read_header
+from sft.models.residual import is_drawn
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
