@@ -136,6 +136,22 @@ def test_a_merge_tells_how_far_it_is_from_what_was_trained(train: Callable[..., 
     assert ("on rounded base", f"{full.top1_agreement_as_trained:.2%}, as it was trained") in full.agreement()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"added_tokens": ["please"], "use_dora": True, "modules_to_save": ["norm"]},
+        {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+    ],
+)
+def test_the_head_is_never_rounded(train: Callable[..., Any], tmp_path: Path, options: dict[str, Any]) -> None:
+    """Whatever adapter is around it. The merge is compared with the adapter on weights that are rounded elsewhere."""
+    adapter = train("run", **QLORA, **options, max_steps=2).folder / "final_model"
+    merged = merge_adapter(
+        base_model=None, adapter_path=adapter, output_path=tmp_path / "out", dtype="float32", base_weights="rounded"
+    )
+    assert merged.top1_agreement_as_trained == 1.0
+
+
 def test_a_merge_of_the_real_model_keeps_what_was_trained(
     shared_data: Path, tmp_path: Path, read_run: Callable[..., Any]
 ) -> None:

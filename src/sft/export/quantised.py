@@ -90,9 +90,9 @@ def rounded_checkpoint(files: Checkpoint, skeleton: Skeleton, quantization: Quan
 def round_linear_layers(model: Any, quantization: Quantization) -> None:
     """Replace the weights that a quantised model would hold in few bits by what it computes with."""
     head = model.get_output_embeddings()
-    head = getattr(head, "base_layer", head)
+    inside = () if head is None else tuple(map(id, head.modules()))  # an adapter may be around it
     for _, module in _held_in_few_bits(model):
-        if module is not head:
+        if id(module) not in inside:
             module.weight.data = as_quantised(module.weight.data, quantization)
 
 
