@@ -66,5 +66,5 @@ def settings(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
         "save_total_limit": None,
         "lr_scheduler_type": "linear",
         "warmup_steps": 0,
-        "ddp_timeout": 60,
+        "ddp_timeout": 120,
     }

@@ -16,6 +16,8 @@ import pytest
 
 from .conftest import HERE, TORCHRUN, Launch
 
+pytestmark = pytest.mark.slow  # they wait for a timeout
+
 PATIENCE = 8
 
 
@@ -113,7 +115,6 @@ def ends(started: list[subprocess.Popen[str]], tmp_path: Path, seconds: float) -
     return codes, [(tmp_path / f"host{number}.txt").read_text() for number in (0, 1)]
 
 
-@pytest.mark.slow
 def test_a_host_that_is_cut_off_ends_the_run_with_a_name_and_the_same_command_goes_on(
     hosts: TwoHosts, options: Path, tmp_path: Path
 ) -> None:

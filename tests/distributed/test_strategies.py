@@ -25,6 +25,8 @@ from sft.training.run import run_training
 from .conftest import HERE, TORCHRUN, launch
 from .fsdp_on_cpu import missing_names
 
+pytestmark = pytest.mark.slow  # two launches of ten scenarios each: a minute of both cores
+
 LACKING = {
     "FSDP2": f"accelerate has no longer: {', '.join(missing_names())}" if missing_names() else None,
     "ZeRO": None if importlib.util.find_spec("deepspeed") else "deepspeed is not installed",

@@ -82,12 +82,12 @@ def connect(*, size: int, timeout_seconds: int, on_cpu: bool) -> None:
         )
     patience = timedelta(seconds=timeout_seconds)
     with naming_peers():
-        if on_cpu and not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=patience)
         if size > 1 and _roll_call is None:
             board, rank, _ = next(dist.rendezvous("env://", timeout=patience))  # type: ignore[attr-defined]
             _roll_call = RollCall(dist.PrefixStore("sft", board), rank, size, timeout_seconds)  # type: ignore[attr-defined]
             _roll_call.sign_in()
+        if on_cpu and not dist.is_initialized():
+            dist.init_process_group("gloo", timeout=patience)
 
 
 @contextmanager
