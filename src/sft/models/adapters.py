@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,7 +72,9 @@ def add_adapter(
                 use_dora=use_dora,
                 init_lora_weights=True if start == "default" else start,
             )
-            adapted = get_peft_model(model, config)
+            with warnings.catch_warnings():  # our merge unties what an adapter makes different
+                warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
+                adapted = get_peft_model(model, config)
     except (ValueError, TypeError, OSError) as error:
         raise ModelError(f"cannot add the adapter: {' '.join(str(error).split())}") from error
     check_width(adapted)
