@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sft.config.values import TRUE_WORDS, RawValue
-from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Translation
+from sft.config.values import RawValue
+from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Translation, is_true
 
 NAME = "accelerate_yaml"
 SECTIONS = ("model", "dataset", "training")
@@ -68,7 +68,7 @@ def translate(values: Values, overrides: Values) -> Translation:
     for key, raw in values.items():
         if key not in SECTIONS:
             draft.refuse(key, f"there is no such section. Sections are {', '.join(SECTIONS)}", raw.origin)
-    uses_lora = _is_true(overrides.get("use_lora") or sections["model"].get("model.use_lora"))
+    uses_lora = is_true(overrides.get("use_lora") or sections["model"].get("model.use_lora"))
     _translate_model(draft, sections["model"], uses_lora=uses_lora)
     _translate_dataset(draft, sections["dataset"])
     for key, raw in sections["training"].items():
@@ -154,7 +154,3 @@ def _section(draft: Draft, key: str, raw: RawValue | None) -> dict[str, RawValue
         return {f"{key}.{name}": entry for name, entry in raw.entries().items()}
     draft.refuse(key, f"is a section with keys of its own, not {raw.value!r}", raw.origin)
     return {}
-
-
-def _is_true(raw: RawValue | None) -> bool:
-    return raw is not None and str(raw.value).lower() in TRUE_WORDS

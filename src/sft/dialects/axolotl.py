@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
+from sft.config.values import FALSE_WORDS, RawValue
 from sft.dialects.axolotl_data import translate_data
 from sft.dialects.axolotl_keys import (
     ADAPTER_KEYS,
@@ -29,7 +29,7 @@ from sft.dialects.axolotl_keys import (
 )
 from sft.dialects.axolotl_schedule import SCHEDULE_KEYS, translate_schedule
 from sft.dialects.axolotl_sharding import SHARDING_KEYS, recomputes, translate_sharding
-from sft.dialects.translation import EMPTY, OFF, Draft, Translation
+from sft.dialects.translation import EMPTY, OFF, Draft, Translation, is_empty, is_true
 
 NAME = "axolotl"
 
@@ -54,7 +54,7 @@ def recognises(values: Values) -> bool:
 def translate(values: Values, overrides: Values) -> Translation:
     """``values``: the file as read; ``overrides``: our options on the command line, which win over the file."""
     draft = Draft(NAME, overrides)
-    given = {key: raw for key, raw in values.items() if not _is_empty(raw)}
+    given = {key: raw for key, raw in values.items() if not is_empty(raw)}
     for key, raw in values.items():
         if key not in given:
             draft.ignore(key, raw, EMPTY)
@@ -84,7 +84,7 @@ def _translate_key(draft: Draft, key: str, raw: RawValue, *, adapts: bool) -> No
     elif key in SPECIAL:
         SPECIAL[key](draft, key, raw)
     elif key in REFUSED:
-        _refuse_if_asked(draft, key, raw, REFUSED[key])
+        draft.refuse_if_asked(key, raw, REFUSED[key])
     elif key in SIZES:
         _translate_size(draft, key, raw)
     elif key in NOT_USED or prefixed:
@@ -105,7 +105,7 @@ def _translate_adapter(draft: Draft, key: str, raw: RawValue) -> None:
 
 def _translate_linear_targets(draft: Draft, key: str, raw: RawValue) -> None:
     """Beside names of layers: every linear layer is more than they are."""
-    if not _is_true(raw):
+    if not is_true(raw):
         draft.ignore(key, raw, "lora_target_modules says which layers")
     elif "target_modules" in draft.values:
         draft.values["target_modules"] = replace(draft.values["target_modules"], value="all-linear")
@@ -122,7 +122,7 @@ def _translate_targets(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_initial_weights(draft: Draft, key: str, raw: RawValue) -> None:
-    value = "default" if _is_true(raw) else raw.value
+    value = "default" if is_true(raw) else raw.value
     if value is False:
         draft.refuse(key, "random matrices would change the model before the first step. Write true", raw.origin)
     else:
@@ -140,7 +140,7 @@ def _translate_unfrozen(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_quantisation_details(draft: Draft, key: str, raw: RawValue) -> None:
-    for name, entry in _entries(draft, key, raw).items():
+    for name, entry in draft.entries(key, raw).items():
         if name in ("bnb_4bit_quant_type", "bnb_4bit_use_double_quant"):
             draft.give(f"{key}.{name}", entry, name)
         else:
@@ -162,7 +162,7 @@ def _translate_saved_quantisation_details(draft: Draft, key: str, raw: RawValue)
 
 
 def _translate_model_config(draft: Draft, key: str, raw: RawValue) -> None:
-    for name, entry in _entries(draft, key, raw).items():
+    for name, entry in draft.entries(key, raw).items():
         if name == "output_router_logits":
             draft.give(f"{key}.{name}", entry, "router_aux_loss")
         else:
@@ -179,7 +179,7 @@ def _translate_attention(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_attention_flag(draft: Draft, key: str, raw: RawValue) -> None:
-    if _is_true(raw):
+    if is_true(raw):
         _translate_attention(draft, key, replace(raw, value=ATTENTION_FLAGS[key]))
     else:
         draft.ignore(key, raw, OFF)
@@ -191,7 +191,7 @@ def _translate_attention_flag(draft: Draft, key: str, raw: RawValue) -> None:
 def _translate_special_tokens(draft: Draft, key: str, raw: RawValue) -> None:
     """Old files write them as ``tokens``, too."""
     parts: dict[str, Any] = {}
-    for name, entry in _entries(draft, key, raw).items():
+    for name, entry in draft.entries(key, raw).items():
         place = f"{key}.{name}"
         if entry.value is None:
             draft.ignore(place, entry, EMPTY)
@@ -223,18 +223,18 @@ def _translate_precision(draft: Draft, values: Values, *, adapts: bool) -> None:
     """fp16 wins over bf16: auto only; a plain bf16 wins over fp16."""
     brain, half = values.get("bf16"), values.get("fp16")
     is_auto = brain is None or brain.value in ("auto", "full")
-    asks_brain = not _is_true(half) if is_auto else _is_true(brain)
+    asks_brain = not is_true(half) if is_auto else is_true(brain)
     if brain is not None:
         reason = "auto: bfloat16; on a GPU without it, write fp16: true" if brain.value == "auto" else ""
         draft.give("bf16", replace(brain, value=asks_brain), "bf16", reason)
-    elif not any(_is_true(values.get(name)) for name in ("float16", "bfloat16")):
+    elif not any(is_true(values.get(name)) for name in ("float16", "bfloat16")):
         draft.default("bf16", asks_brain)
     if half is not None and asks_brain:
         draft.ignore("fp16", half, "bf16 takes its place")
     elif half is not None:
         draft.give("fp16", half, "fp16")
     for key, dtype in (("bfloat16", "bfloat16"), ("float16", "float16")):
-        if key in values and not _is_true(values[key]):
+        if key in values and not is_true(values[key]):
             draft.ignore(key, values[key], OFF)
         elif key == "float16" and key in values and not adapts:
             _translate_trained_float16(draft, values[key])
@@ -298,7 +298,7 @@ def _pretrains(draft: Draft) -> bool:
 
 
 def _translate_shuffle(draft: Draft, key: str, raw: RawValue) -> None:
-    if _is_true(raw):
+    if is_true(raw):
         draft.ignore(key, raw, "rows are shuffled by seed in every epoch")
     else:
         draft.refuse(key, "rows are always shuffled. Take it out", raw.origin)
@@ -319,7 +319,7 @@ def _translate_compile(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_resume(draft: Draft, key: str, raw: RawValue) -> None:
-    draft.give(key, replace(raw, value="auto" if _is_true(raw) else "none"), "resume_from_checkpoint")
+    draft.give(key, replace(raw, value="auto" if is_true(raw) else "none"), "resume_from_checkpoint")
 
 
 def _translate_hub(draft: Draft, key: str, raw: RawValue) -> None:
@@ -330,11 +330,11 @@ def _translate_hub(draft: Draft, key: str, raw: RawValue) -> None:
 
 def _translate_trackers(draft: Draft, values: Values) -> None:
     """Several switches make one list; a project's name is a switch as well."""
-    asked = [TRACKERS[key] for key in TRACKERS if key in values and _is_true(values[key])]
-    off = [TRACKERS[key] for key in TRACKERS if key in values and not _is_true(values[key])]
+    asked = [TRACKERS[key] for key in TRACKERS if key in values and is_true(values[key])]
+    off = [TRACKERS[key] for key in TRACKERS if key in values and not is_true(values[key])]
     implied = [tracker for key, tracker in IMPLIED_TRACKERS.items() if key in values and tracker not in off]
     for key in (key for key in TRACKERS if key in values):
-        if not _is_true(values[key]):
+        if not is_true(values[key]):
             draft.ignore(key, values[key], OFF)
         elif "report_to" in draft.values:
             draft.join(key, values[key], "report_to")
@@ -394,7 +394,7 @@ SPECIAL: Mapping[str, Callable[[Draft, str, RawValue], None]] = {
 
 def _adapts(values: Values, overrides: Values) -> bool:
     if "use_lora" in overrides:
-        return _is_true(overrides["use_lora"])
+        return is_true(overrides["use_lora"])
     return "adapter" in values and ADAPTERS.get(str(values["adapter"].value), True)
 
 
@@ -418,25 +418,3 @@ def _apply_defaults(draft: Draft, values: Values, *, adapts: bool) -> None:
     if "per_device_train_batch_size" in draft.values:
         size = draft.values["per_device_train_batch_size"].value
         draft.default("per_device_eval_batch_size", size, "as many as micro_batch_size")
-
-
-def _refuse_if_asked(draft: Draft, key: str, raw: RawValue, reason: str) -> None:
-    if str(raw.value).lower() in FALSE_WORDS or raw.value in ([], {}):
-        draft.ignore(key, raw, OFF)
-    else:
-        draft.refuse(key, reason, raw.origin)
-
-
-def _entries(draft: Draft, key: str, raw: RawValue) -> dict[str, RawValue]:
-    if isinstance(raw.value, Mapping):
-        return raw.entries()
-    draft.refuse(key, f"is a mapping, not {raw.value!r}", raw.origin)
-    return {}
-
-
-def _is_empty(raw: RawValue) -> bool:
-    return raw.value is None or raw.value == ""
-
-
-def _is_true(raw: RawValue | None) -> bool:
-    return raw is not None and str(raw.value).lower() in TRUE_WORDS

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sft.config.values import TRUE_WORDS, RawValue
-from sft.dialects.translation import Draft, Translation
+from sft.config.values import RawValue
+from sft.dialects.translation import Draft, Translation, is_true
 
 NAME = "longbench_args"
 DEEPSPEED_VARIABLE = "DEEPSPEED_CONFIG"
@@ -126,7 +126,7 @@ def _default_subsets(draft: Draft) -> None:
 
 def _default_adapter(draft: Draft) -> None:
     draft.default("use_lora", True)
-    if _is_true(draft.values["use_lora"]):
+    if is_true(draft.values["use_lora"]):
         for target, value in LORA.items():
             draft.default(target, value)
         draft.default("target_modules", None, "train.py's seven layers; in a model without them every linear layer")
@@ -134,7 +134,7 @@ def _default_adapter(draft: Draft) -> None:
 
 def _default_precision(draft: Draft) -> None:
     """The original's bf16 could not be switched off, and --fp16 beside it was refused."""
-    if _is_true(draft.values.get("fp16")):
+    if is_true(draft.values.get("fp16")):
         draft.default("bf16", False, "fp16 takes its place")
     else:
         draft.default("bf16", True, "on a GPU and on a CPU; --bf16 False switches it off, --fp16 replaces it")
@@ -157,7 +157,3 @@ def _default_deepspeed(draft: Draft) -> None:
         draft.default("deepspeed", os.path.expanduser(path), f"the environment variable {DEEPSPEED_VARIABLE} names it")
     else:
         draft.refuse(DEEPSPEED_VARIABLE, f"{path!r} is no file. Name a DeepSpeed configuration, or unset the variable")
-
-
-def _is_true(raw: RawValue | None) -> bool:
-    return raw is not None and str(raw.value).lower() in TRUE_WORDS

@@ -10,7 +10,7 @@ from sft.config.catalog import OPTIONS
 from sft.config.renamed import RENAMED
 from sft.config.suggestions import nearest, suggest
 from sft.config.training_arguments import installed_fields
-from sft.config.values import RawValue, shown
+from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue, shown
 from sft.errors import ConfigError
 
 Status = Literal["kept", "renamed", "defaulted", "ignored", "refused"]
@@ -114,6 +114,20 @@ class Draft:
         """Nothing depends on the key; the reason says why leaving it out changes nothing."""
         self.notes.append(Note(key, "ignored", None, reason, raw.origin))
 
+    def refuse_if_asked(self, key: str, raw: RawValue, reason: str) -> None:
+        """A key that cannot be honoured, and that asks for nothing where it is off or empty."""
+        if raw.value in ([], {}) or str(raw.value).lower() in FALSE_WORDS:
+            self.ignore(key, raw, OFF)
+        else:
+            self.refuse(key, reason, raw.origin)
+
+    def entries(self, key: str, raw: RawValue) -> dict[str, RawValue]:
+        """What a nested key holds; refused, and nothing, where it is no mapping."""
+        if isinstance(raw.value, Mapping):
+            return raw.entries()
+        self.refuse(key, f"is a mapping, not {raw.value!r}", raw.origin)
+        return {}
+
     def refuse(self, key: str, reason: str, origin: str = "") -> None:
         """The key cannot be honoured; the reason says what to change."""
         self.notes.append(Note(key, "refused", None, reason, origin))
@@ -142,3 +156,13 @@ class Draft:
 
     def finish(self) -> Translation:
         return Translation(self.dialect, self.values, self.notes)
+
+
+def is_true(raw: RawValue | None) -> bool:
+    """Whether a value is there and says yes, however it is written."""
+    return raw is not None and str(raw.value).lower() in TRUE_WORDS
+
+
+def is_empty(raw: RawValue) -> bool:
+    """Whether a key stands there without a value, which other tools read as if it did not."""
+    return raw.value is None or raw.value == ""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
-from sft.dialects.translation import CAUSAL_ONLY, EMPTY, OFF, Draft, Translation
+from sft.config.values import RawValue
+from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Translation, is_empty, is_true
 from sft.dialects.trl_data import MIXTURES, SINGLE, translate_data
 
 NAME = "trl"
@@ -95,11 +95,11 @@ def recognises(values: Values) -> bool:
 def translate(values: Values, overrides: Values) -> Translation:
     """``values``: the file as read; ``overrides``: our options on the command line, which win over the file."""
     draft = Draft(NAME, overrides)
-    given = {key: raw for key, raw in values.items() if not _is_empty(raw)}
+    given = {key: raw for key, raw in values.items() if not is_empty(raw)}
     for key, raw in values.items():
         if key not in given:
             draft.ignore(key, raw, EMPTY)
-    adapts = _is_true(overrides.get("use_lora") or given.get("use_peft") or given.get("use_lora"))
+    adapts = is_true(overrides.get("use_lora") or given.get("use_peft") or given.get("use_lora"))
     translate_data(draft, given, evaluates=_evaluates(given, overrides))
     for key, raw in given.items():
         if key not in DATA_KEYS:
@@ -113,7 +113,7 @@ def _translate_key(draft: Draft, key: str, raw: RawValue, *, adapts: bool) -> No
     if key in NOT_USED:
         draft.ignore(key, raw, NOT_USED[key])
     elif key in REFUSED:
-        _refuse_if_asked(draft, key, raw, REFUSED[key])
+        draft.refuse_if_asked(key, raw, REFUSED[key])
     elif key in SPECIAL:
         SPECIAL[key](draft, key, raw)
     elif (key.startswith("lora_") or key in ("use_rslora", "use_dora")) and not adapts:
@@ -124,7 +124,7 @@ def _translate_key(draft: Draft, key: str, raw: RawValue, *, adapts: bool) -> No
 
 def _translate_mask(draft: Draft, key: str, raw: RawValue) -> None:
     """Either of the two makes answers the trained part; a plain false is a wish to train everything."""
-    wanted = "answers" if _is_true(raw) else "everything"
+    wanted = "answers" if is_true(raw) else "everything"
     if "train_on" not in draft.values:
         draft.give(key, replace(raw, value=wanted), "train_on")
     elif "answers" in (wanted, draft.values["train_on"].value):
@@ -176,9 +176,9 @@ def _translate_loss(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_dataset_kwargs(draft: Draft, key: str, raw: RawValue) -> None:
-    for name, entry in _entries(draft, key, raw).items():
+    for name, entry in draft.entries(key, raw).items():
         if name == "skip_prepare_dataset":
-            _refuse_if_asked(draft, f"{key}.{name}", entry, "rows are always prepared here. Take it out")
+            draft.refuse_if_asked(f"{key}.{name}", entry, "rows are always prepared here. Take it out")
         elif name in ("add_special_tokens", "append_concat_token"):
             draft.ignore(f"{key}.{name}", entry, "the chat template writes the special tokens, once")
         else:
@@ -186,7 +186,7 @@ def _translate_dataset_kwargs(draft: Draft, key: str, raw: RawValue) -> None:
 
 
 def _translate_model_kwargs(draft: Draft, key: str, raw: RawValue) -> None:
-    for name, entry in _entries(draft, key, raw).items():
+    for name, entry in draft.entries(key, raw).items():
         if name in MODEL_KWARGS:
             draft.give(f"{key}.{name}", entry, MODEL_KWARGS[name])
         elif name == "use_cache":
@@ -234,7 +234,7 @@ def _require(draft: Draft, values: Values) -> None:
 def _apply_defaults(draft: Draft, *, adapts: bool) -> None:
     for target, value in DEFAULTS.items():
         draft.default(target, value)
-    if not _is_true(draft.values.get("fp16")):
+    if not is_true(draft.values.get("fp16")):
         draft.default("bf16", True, "as TRL does unless fp16 is set")
     if adapts:
         _apply_adapter_defaults(draft)
@@ -258,9 +258,9 @@ def _apply_adapter_defaults(draft: Draft) -> None:
         None,
         "every linear layer of attention and MLP; TRL takes PEFT's choice, often q_proj and v_proj",
     )
-    if _is_true(draft.values.get("load_in_4bit")):
+    if is_true(draft.values.get("load_in_4bit")):
         draft.default("bnb_4bit_use_double_quant", False)
-    elif not _is_true(draft.values.get("load_in_8bit")) and "torch_dtype" not in draft.values:
+    elif not is_true(draft.values.get("load_in_8bit")) and "torch_dtype" not in draft.values:
         draft.default("dtype", "float32", "as TRL loads models; dtype: bfloat16 halves the memory of the frozen base")
 
 
@@ -271,25 +271,3 @@ def _evaluates(values: Values, overrides: Values) -> bool:
         if raw is not None:
             return str(raw.value).lower() not in ("no", "false", "none")
     return False
-
-
-def _refuse_if_asked(draft: Draft, key: str, raw: RawValue, reason: str) -> None:
-    if str(raw.value).lower() in FALSE_WORDS:
-        draft.ignore(key, raw, OFF)
-    else:
-        draft.refuse(key, reason, raw.origin)
-
-
-def _entries(draft: Draft, key: str, raw: RawValue) -> dict[str, RawValue]:
-    if isinstance(raw.value, Mapping):
-        return raw.entries()
-    draft.refuse(key, f"is a mapping, not {raw.value!r}", raw.origin)
-    return {}
-
-
-def _is_empty(raw: RawValue) -> bool:
-    return raw.value is None or raw.value == ""
-
-
-def _is_true(raw: RawValue | None) -> bool:
-    return raw is not None and str(raw.value).lower() in TRUE_WORDS
