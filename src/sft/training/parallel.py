@@ -22,13 +22,10 @@ from sft.training.peers import connect
 from sft.training.strategy import ALONE, DDP, SHARES, AskedStrategy, Strategy
 
 PRIVATE_PATHS = (
-    "model_name_or_path",
-    "tokenizer_name_or_path",
-    "data_path",
-    "eval_data_path",
-    "cache_dir",
-    "output_dir",
-)
+    "model_name_or_path", "tokenizer_name_or_path", "adapter_name_or_path", "data_path", "eval_data_path", "cache_dir",
+    "output_dir", "deepspeed", "gen_questions_file", "eval_engine_python", "longbench_dir", "qmsum_dir",
+    "truthfulqa_file", "bleurt_checkpoint",
+)  # fmt: skip
 """Options that may differ from machine to machine: what they lead to is compared instead."""
 
 
@@ -74,15 +71,22 @@ def _start_deepspeed_on_cpu(timeout_seconds: int) -> None:
     )
 
 
-def shared_facts(config: SFTConfig, *, data: str, checkpoint: str | None) -> dict[str, Any]:
+def shared_facts(config: SFTConfig, asked: AskedStrategy, *, data: str, checkpoint: Path | None) -> dict[str, Any]:
     """What must be the same on every process of a run.
 
     Args:
         data: what the prepared data is known by.
-        checkpoint: name of the checkpoint that this process goes on from.
+        checkpoint: what this process goes on from; its name counts.
     """
     options = {name: value for name, value in config.to_dict().items() if name not in PRIVATE_PATHS}
-    return {**options, "prepared data": data, "checkpoint to go on from": checkpoint}
+    settings = None if asked.deepspeed is None else asked.deepspeed.values
+    return {
+        **options,
+        "strategy": asked.name,
+        "deepspeed settings": settings,
+        "prepared data": data,
+        "checkpoint to go on from": None if checkpoint is None else checkpoint.name,
+    }
 
 
 def may_leave_weights_unused(model: nn.Module) -> bool:

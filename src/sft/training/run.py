@@ -149,7 +149,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         deepspeed=None if strategy.deepspeed is None else strategy.deepspeed.values,
     )
     refuse_other_strategy(strategy, args)
-    agree(shared_facts(config, data=data.cache.folder.name, checkpoint=None if checkpoint is None else checkpoint.name))
+    agree(shared_facts(config, strategy, data=data.cache.folder.name, checkpoint=checkpoint))
     set_seed(config.seed)
     plan = make_plan(config, data, world_size=world_size())
     with loading_whole_models() if is_last(checkpoint, plan) else nullcontext():
