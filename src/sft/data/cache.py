@@ -58,9 +58,11 @@ def cached(
         try:
             build(beside)
             (beside / META).write_text(json.dumps({"parts": dict(parts)}, indent=1), encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
+            aside = Path(f"{beside}-old")
+            if folder.exists():  # somebody may be opening its files, which say the same
+                os.rename(folder, aside)
             os.rename(beside, folder)
+            shutil.rmtree(aside, ignore_errors=True)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return CacheEntry(folder, False, why)

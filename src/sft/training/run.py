@@ -40,6 +40,7 @@ from sft.training.launch import (
     advise_all_devices,
     announce,
     is_main_process,
+    local_rank,
     quiet_libraries,
     refuse_lost_processes,
     world_size,
@@ -138,7 +139,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     anew = config.overwrite_output_dir and config.resume_from_checkpoint == "auto"
     checkpoint = None if anew else find_checkpoint(config.resume_from_checkpoint, folder)
     tokenizer = load_tokenizer_for(config)
-    data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=not is_main_process())
+    more = task_rows(config, tokenizer)
+    data = prepare(prepared_once(config), tokenizer, more=more, quiet=not is_main_process())
     for note in unseen_tokens(config, tokenizer, data.train.examples):
         announce(f"note: {note}")
     start_processes(strategy, timeout_seconds=config.ddp_timeout)
@@ -175,6 +177,11 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     announce(f"plan\n{describe_plan(plan)}")
     announce(describe_model(model, config))
     return AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
+
+
+def prepared_once(config: SFTConfig) -> SFTConfig:
+    """Let one process of a machine prepare anew what overwrite_cache says; the others take what it prepared."""
+    return config.replace(overwrite_cache=False) if config.overwrite_cache and local_rank() > 0 else config
 
 
 def ask_strategy(config: SFTConfig) -> AskedStrategy:

@@ -16,6 +16,7 @@ from sft.training import launch
 from sft.training.deepspeed_file import read_deepspeed
 from sft.training.parallel import refuse_other_shards
 from sft.training.peers import comes_from_peer, naming_peers
+from sft.training.run import prepared_once
 from sft.training.strategy import AskedStrategy, asked_strategy
 
 
@@ -210,3 +211,11 @@ def test_the_pages_yaml_asks_for_fsdp2(tmp_path: Path) -> None:
 
 def test_the_pages_timeout_is_the_default() -> None:
     assert f"`ddp_timeout` ({SFTConfig().ddp_timeout} seconds" in PAGE
+
+
+def test_one_process_of_a_machine_prepares_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SFTConfig(overwrite_cache=True, max_length=64)
+    assert prepared_once(config) is config
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    other = prepared_once(config)
+    assert (other.overwrite_cache, other.max_length) == (False, 64)
