@@ -6,6 +6,7 @@ can move a weight by much more than that; losses and gradient norms are the shar
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -107,6 +108,22 @@ def test_a_finished_run_started_again_trains_nothing_and_saves_the_same(
     again = train("run", max_steps=7)
     assert "nothing left to train" in capsys.readouterr().err
     assert again.losses == first.losses
+    assert all(torch.equal(again.weights[name], first.weights[name]) for name in first.weights)
+
+
+def test_a_finished_run_started_again_saves_its_best_model(train: Callable[..., Any]) -> None:
+    changes = {
+        "learning_rate": 0.2,  # so much that the loss soon rises
+        "validation_size": 8,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+    }
+    first = train("run", **changes)
+    state = json.loads((first.folder / "checkpoint-6" / "trainer_state.json").read_text())
+    assert not state["best_model_checkpoint"].endswith("checkpoint-6")
+    shutil.rmtree(first.folder / "final_model")
+    again = train("run", **changes)
     assert all(torch.equal(again.weights[name], first.weights[name]) for name in first.weights)
 
 

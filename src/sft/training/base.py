@@ -26,9 +26,11 @@ class RunTrainer(LoraPlusTrainer):
     """How the base under an adapter is held."""
 
     def restore(self, checkpoint: Path) -> None:
-        """Take the weights and the history of a checkpoint, without training on."""
-        read_weights(self.accelerator.unwrap_model(self.model), checkpoint)
+        """Take the history of a checkpoint, and its weights or those of the best one, without training on."""
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        weights = checkpoint if best is None else checkpoint.parent / Path(best).name
+        read_weights(self.accelerator.unwrap_model(self.model), weights)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         return self.order
