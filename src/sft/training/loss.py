@@ -1,21 +1,25 @@
 """Sixth hop: the loss, and the one place where labels are shifted by one.
 
 Logits are computed only where a label is: the hidden states of every other position are taken out before the output
-head sees them, by a hook on the head, so the model's own forward (soft-capping and all) runs unchanged under DDP,
-FSDP, DeepSpeed and PEFT.
+head sees them, by a hook on the head. Where the head is one plain matrix, the head sees none at all and the loss is
+made from the hidden states in one pass (``head_loss``). Where it is more (an adapter on it, weights sharded by FSDP or
+ZeRO-3, a model that does unknown things to its logits), the model's own forward runs unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sft.data.collate import NOT_TRAINED
 from sft.data.types import Batch
 from sft.errors import ModelError
+from sft.training.head_loss import LogitForm, cross_entropy
 
 
 def shift_labels(labels: Tensor) -> Tensor:
@@ -23,7 +27,7 @@ def shift_labels(labels: Tensor) -> Tensor:
     return nn.functional.pad(labels[:, 1:], (0, 1), value=NOT_TRAINED)
 
 
-def summed_loss(head: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
+def summed_loss(head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm | None = None) -> tuple[Tensor, Any]:
     """Cross-entropy in nats summed over the trained tokens of a batch, each times its weight, in float32.
 
     The caller divides by the sum of ``num_trained`` over the whole optimizer step (all slices, all processes), so
@@ -33,43 +37,64 @@ def summed_loss(head: nn.Module, model: nn.Module, batch: Batch) -> tuple[Tensor
         head: the output head inside ``model`` (``get_output_embeddings()``).
         model: the model as wrapped for training.
         batch: see ``Batch``; labels are not passed on.
+        form: what the model does to the output of its head, a plain linear layer; the loss is then made in one pass
+            and no logits are kept. None: the model makes the logits.
 
     Returns:
-        The sum (scalar) and the model's outputs, whose logits are those of the trained positions only,
-        shape (trained, vocab), row by row.
+        The sum (scalar) and the model's outputs. Their logits are those of the trained positions only, shape
+        (trained, vocab), row by row; with ``form`` there are none, shape (0, vocab).
     """
     targets = shift_labels(batch["labels"])
     trained = targets != NOT_TRAINED
+    targets = targets[trained]
+    weights = batch.get("loss_weights")
+    if weights is not None:
+        weights = nn.functional.pad(weights[:, 1:], (0, 1))[trained]
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
-    with only_positions(head, trained) as reached:
+    with only_positions(head, trained, empty=form is not None) as seen:
         outputs = model(**inputs, use_cache=False)
-    if not reached:
+    if not seen:
         raise ModelError(
             f"{type(model).__name__} did not call its output head ({type(head).__name__}); "
             "its loss cannot be computed on trained positions"
         )
-    losses = nn.functional.cross_entropy(outputs.logits.float(), targets[trained], reduction="none")
-    weights = batch.get("loss_weights")
-    if weights is not None:
-        losses = losses * nn.functional.pad(weights[:, 1:], (0, 1))[trained]
-    return losses.sum(), outputs
+    if form is not None:
+        assert isinstance(head, nn.Linear)
+        (hidden,) = seen
+        loss = cross_entropy(hidden.states, head, targets, weights=weights, form=form, dtype=hidden.product_dtype)
+        return loss, outputs
+    losses = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="none")
+    return (losses if weights is None else losses * weights).sum(), outputs
+
+
+@dataclass(frozen=True)
+class HeadInput:
+    """What an output head was given."""
+
+    states: Tensor
+    """(kept, hidden)"""
+
+    product_dtype: torch.dtype
+    """Precision in which the head would multiply: autocast's where that is on."""
 
 
 @contextmanager
-def only_positions(head: nn.Module, kept: Tensor) -> Iterator[list[bool]]:
-    """While open, ``head`` sees hidden states (kept, hidden) instead of (batch, seq, hidden).
+def only_positions(head: nn.Module, kept: Tensor, *, empty: bool = False) -> Iterator[list[HeadInput]]:
+    """While open, ``head`` sees hidden states (kept, hidden) instead of (batch, seq, hidden), or (0, hidden).
 
-    ``kept`` is a boolean (batch, seq). The list it yields is non-empty once the head was called.
+    ``kept`` is a boolean (batch, seq). The list it yields holds what was kept, once the head was called.
     """
-    reached: list[bool] = []
+    seen: list[HeadInput] = []
 
     def select(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        reached.append(True)
-        hidden = args[0]
-        return (hidden[kept.to(hidden.device)], *args[1:])
+        states = args[0][kept.to(args[0].device)]
+        device = states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        seen.append(HeadInput(states, dtype))
+        return (states[:0] if empty else states, *args[1:])
 
     handle = head.register_forward_pre_hook(select)
     try:
-        yield reached
+        yield seen
     finally:
         handle.remove()

@@ -26,8 +26,12 @@ from sft.data.types import Batch
 from sft.models.experts import balance_loss
 from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order
 from sft.training.gather import holds_shards
+from sft.training.head_loss import LogitForm, find_form, is_plain_linear
 from sft.training.loss import summed_loss
 from sft.training.order import EpochCallback, RowOrder
+
+PROBED_TOKENS = 8
+"""Tokens on which a model is asked what it does to its logits."""
 
 
 class WalkTrainer(RunTrainer):
@@ -57,6 +61,8 @@ class WalkTrainer(RunTrainer):
             callbacks=[EpochCallback(self.order), *callbacks],
         )
         self.loss_is_scaled_for_ga = True
+        self._form: LogitForm | None = None
+        self._knows_form = False
 
     def _get_eval_sampler(self, eval_dataset: TrainingRows) -> RowOrder:
         return RowOrder(len(eval_dataset), seed=0, shuffle=False, multiple=rows_per_forward(self.args, training=False))
@@ -78,7 +84,7 @@ class WalkTrainer(RunTrainer):
         num_items_in_batch: float | None = None,
     ) -> Any:
         """This batch's share of the step's loss. Gradients are averaged over processes, hence the factor."""
-        loss, outputs = summed_loss(self._head(), model, inputs)
+        loss, outputs = summed_loss(self._head(), model, inputs, self._logit_form(inputs))
         if (balance := balance_loss(self.accelerator.unwrap_model(self.model), outputs)) is not None:
             loss = loss + balance * inputs["num_trained"]
         divisor = inputs["num_trained"] if num_items_in_batch is None else num_items_in_batch
@@ -112,7 +118,8 @@ class WalkTrainer(RunTrainer):
         with torch.no_grad():
             for batch in loader:
                 with self.compute_loss_context_manager():
-                    loss, _ = summed_loss(self._head(), model, self._prepare_inputs(batch))
+                    inputs = self._prepare_inputs(batch)
+                    loss, _ = summed_loss(self._head(), model, inputs, self._logit_form(inputs))
                 total += float(loss)
                 trained += batch["num_trained"]
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
@@ -121,3 +128,16 @@ class WalkTrainer(RunTrainer):
 
     def _head(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.model).get_output_embeddings()  # type: ignore[no-any-return]
+
+    def _logit_form(self, inputs: Batch) -> LogitForm | None:
+        """What the model does to its head's output, found out once; None where the model has to make its logits."""
+        if not self._knows_form:
+            self._knows_form = True
+            if is_plain_linear(self._head()) and not (self.is_fsdp_enabled or self._is_zero3()):
+                model = self.accelerator.unwrap_model(self.model)
+                self._form = find_form(model, self._head(), inputs["input_ids"][:1, :PROBED_TOKENS])
+        return self._form
+
+    def _is_zero3(self) -> bool:
+        plugin = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
+        return plugin is not None and plugin.zero_stage == 3
