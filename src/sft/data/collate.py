@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sft.data.documents import find_documents
 from sft.data.store import ExampleStore
 from sft.data.types import Batch, Example, Pack
 
@@ -59,6 +60,9 @@ class Collator:
     weighted: bool = False
     """Add ``loss_weights``."""
 
+    by_document: bool = False
+    """Add ``documents``, for a model that attends to each alone."""
+
     def __call__(self, rows: Sequence[Sequence[Example]]) -> Batch:
         seq = max([1, *(sum(len(example) for example in row) for row in rows)])
         shape = (len(rows), seq)
@@ -67,6 +71,7 @@ class Collator:
         weights = np.zeros(shape, np.float32)
         positions = np.zeros(shape, np.int64)
         filled = np.zeros(shape, np.int64)
+        spans: list[tuple[int, int]] = []
         for row, examples in enumerate(rows):
             start = 0
             for example in examples:
@@ -77,6 +82,7 @@ class Collator:
                 labels[row, start:stop][trained] = example.input_ids[trained]
                 weights[row, start:stop] = 1.0 if example.weights is None else example.weights
                 positions[row, start:stop] = np.arange(stop - start)
+                spans.append((row * seq + start, stop - start))
                 start = stop
             filled[row, :start] = 1
             positions[row, start:] = np.arange(seq - start)  # padding is a document of its own
@@ -88,6 +94,8 @@ class Collator:
             batch["attention_mask"] = torch.from_numpy(filled)
         batch["num_tokens"] = sum(len(example) for row in rows for example in row)
         batch["num_trained"] = float(weights[labels != NOT_TRAINED].sum(dtype=np.float64))
+        if self.by_document:
+            batch["documents"] = find_documents(len(rows) * seq, spans)
         if self.weighted:
             batch["loss_weights"] = torch.from_numpy(weights)
         return batch

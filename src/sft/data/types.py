@@ -175,6 +175,8 @@ class Batch(TypedDict, total=False):
     """int64 (batch, seq): 1 where a token is. Absent for packed rows, which are isolated by position_ids."""
     loss_weights: Any
     """float32 (batch, seq). Absent when every weight is 1."""
+    documents: Any
+    """``sft.data.documents.Documents``, where the model attends to each document alone."""
     num_tokens: int
     """Tokens in the batch, padding not counted. A plain number, so that counting never waits for a device."""
     num_trained: float

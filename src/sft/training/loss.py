@@ -9,7 +9,7 @@ ZeRO-3, a model that does unknown things to its logits), the model's own forward
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from sft.data.collate import NOT_TRAINED
 from sft.data.types import Batch
 from sft.errors import ModelError
+from sft.models.attention import documents_known
 from sft.training.head_loss import LogitForm, cross_entropy
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "documents")
 
 
 def shift_labels(labels: Tensor) -> Tensor:
@@ -50,8 +53,9 @@ def summed_loss(head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm
     weights = batch.get("loss_weights")
     if weights is not None:
         weights = nn.functional.pad(weights[:, 1:], (0, 1))[trained]
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
-    with only_positions(head, trained, empty=form is not None) as seen:
+    inputs = {name: value for name, value in batch.items() if name in MODEL_INPUTS}
+    attention = documents_known() if "documents" in batch else nullcontext()
+    with only_positions(head, trained, empty=form is not None) as seen, attention:
         outputs = model(**inputs, use_cache=False)
     if not seen:
         raise ModelError(
