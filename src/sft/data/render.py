@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -24,6 +25,18 @@ from sft.data.example import Stretch, make_example
 from sft.data.markers import disagreement
 from sft.data.types import Conversation, Example, Message
 from sft.errors import RowError, TemplateError
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The text of one example to be, and what of it is trained."""
+
+    text: str
+    stretches: tuple[Stretch, ...]
+    kwargs: Mapping[str, Any]
+    """Template variables it was written with."""
+    turn: int | None = None
+    """Set where the conversation is split: the one message trained here."""
 
 
 class Renderer:
@@ -140,18 +153,27 @@ class Renderer:
     def _render_chat(self, conversation: Conversation) -> list[Example]:
         control = None if self.allow_special_tokens else self.control
         chat = Chat.of(conversation, self.template, self.template_kwargs, control)
+        return [self._example(chat, written) for written in self.write(chat)]
+
+    def write(self, chat: Chat) -> list[Written]:
+        """The texts of a conversation's examples, and what of them is trained.
+
+        Raises:
+            RowError: this row cannot be used.
+            TemplateError: the template cannot say honestly which tokens are trained.
+        """
         if self.train_on == "everything":
             return [self._everything(chat)]
-        located = [chat.locate(turn, self.control, self.stops) for turn in self._trained_turns(conversation)]
+        located = [chat.locate(turn, self.control, self.stops) for turn in self._trained_turns(chat.conversation)]
         whole = self._in_one(chat, located)
         if isinstance(whole, str) and self.rewritten_history == "refuse":
             raise TemplateError(
-                f"{conversation.source}: one sequence cannot show each answer as it will be generated: {whole}. "
+                f"{chat.conversation.source}: one sequence cannot show each answer as it will be generated: {whole}. "
                 "Set rewritten_history: split to train each answer as an example of its own."
             )
-        examples = [self._alone(chat, found) for found in located] if isinstance(whole, str) else [whole]
-        self._note_kwargs(chat, located)
-        return examples
+        written = [self._alone(chat, found) for found in located] if isinstance(whole, str) else [whole]
+        self.note_kwargs(found.kwargs for found in located if chat.is_answer(found.turn))
+        return written
 
     def _trained_turns(self, conversation: Conversation) -> list[int]:
         messages = conversation.messages
@@ -164,7 +186,7 @@ class Renderer:
             raise RowError(conversation.source, f"no trained tokens: {why if answers else 'no message is an answer'}")
         return trained
 
-    def _in_one(self, chat: Chat, located: Sequence[Located]) -> Example | str:
+    def _in_one(self, chat: Chat, located: Sequence[Located]) -> Written | str:
         """One example with every trained turn, or why one sequence would not be honest."""
         answers = [found for found in located if chat.is_answer(found.turn)] or located
         kwargs, last = answers[0].kwargs, located[-1]
@@ -185,13 +207,13 @@ class Renderer:
                 text = self._with_eos(chat, found)
                 end = len(text)
             stretches.append(_stretch(chat, found, end))
-        return self._example(chat, text, stretches, kwargs)
+        return Written(text, tuple(stretches), kwargs)
 
-    def _alone(self, chat: Chat, found: Located) -> Example:
+    def _alone(self, chat: Chat, found: Located) -> Written:
         """One example that ends with one trained turn."""
         text = found.text if found.end else self._with_eos(chat, found)
         stretch = _stretch(chat, found, found.end or len(text))
-        return self._example(chat, text, [stretch], found.kwargs, turn=found.turn)
+        return Written(text, (stretch,), found.kwargs, turn=found.turn)
 
     def _marker_end(self, text: str, found: Located) -> int | None:
         """Where a turn ends that the template closes only with the marker of the next role: that is its stop token."""
@@ -210,20 +232,20 @@ class Renderer:
 
     # Everything
 
-    def _everything(self, chat: Chat) -> Example:
+    def _everything(self, chat: Chat) -> Written:
         """One example in which every token but the first is trained, save turns that say train: false."""
         kwargs: Mapping[str, Any] = chat.kwargs
         if chat.last > 0 and chat.is_answer(chat.last):
             found = chat.locate(chat.last, self.control, self.stops)
             kwargs = found.kwargs
             text = found.text if found.end else self._with_eos(chat, found)
-            self._note_kwargs(chat, [found])
+            self.note_kwargs([found.kwargs])
         else:
             text = chat.write(len(chat.turns), kwargs)
         stretches = list(_every_turn(chat, text, kwargs))
         if not stretches:
             raise RowError(chat.conversation.source, "no trained tokens: every message has weight 0 or train: false")
-        return self._example(chat, text, stretches, kwargs)
+        return Written(text, tuple(stretches), kwargs)
 
     # Plain text
 
@@ -266,19 +288,18 @@ class Renderer:
 
     # Examples
 
-    def _example(
-        self, chat: Chat, text: str, stretches: Sequence[Stretch], kwargs: Mapping[str, Any], turn: int | None = None
-    ) -> Example:
+    def _example(self, chat: Chat, written: Written) -> Example:
+        text, stretches, kwargs, turn = written.text, written.stretches, written.kwargs, written.turn
         num_turns = len(chat.turns) if turn is None else turn + 1
         is_exact = self.train_on != "everything"
         if self.template.has_markers and is_exact:
             self._compare_markers(chat, text, stretches, num_turns, kwargs)
         may_be_appended = self.append_eos and stretches[-1].end == len(text)
         eos_at = len(text) - len(str(self.tokenizer.eos_token)) if may_be_appended else None
-        written = chat.uncover(text, num_turns, kwargs, eos_at=eos_at)
+        uncovered = chat.uncover(text, num_turns, kwargs, eos_at=eos_at)
         source = chat.conversation.source
-        example, is_straddled = make_example(self.encoder, written, stretches, source, turn=turn, is_exact=is_exact)
-        self._count(written, is_straddled)
+        example, is_straddled = make_example(self.encoder, uncovered, stretches, source, turn=turn, is_exact=is_exact)
+        self._count(uncovered, is_straddled)
         return example
 
     def _compare_markers(
@@ -301,10 +322,10 @@ class Renderer:
         self.counts["special_text"] += bool(written.owned)
         self.counts["encoded_apart"] += is_straddled
 
-    def _note_kwargs(self, chat: Chat, located: Sequence[Located]) -> None:
-        for found in located:
-            if chat.is_answer(found.turn):
-                self._answer_kwargs[json.dumps(dict(found.kwargs), sort_keys=True, default=str)] += 1
+    def note_kwargs(self, answers: Iterable[Mapping[str, Any]]) -> None:
+        """Count the template variables that answers were written with, of which ``generation_kwargs`` is made."""
+        for kwargs in answers:
+            self._answer_kwargs[json.dumps(dict(kwargs), sort_keys=True, default=str)] += 1
 
 
 def _rewritten(text: str, found: Located) -> str | None:

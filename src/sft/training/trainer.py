@@ -133,11 +133,7 @@ class WalkTrainer(RunTrainer):
         """What the model does to its head's output, found out once; None where the model has to make its logits."""
         if not self._knows_form:
             self._knows_form = True
-            if is_plain_linear(self._head()) and not (self.is_fsdp_enabled or self._is_zero3()):
+            if is_plain_linear(self._head()) and not holds_shards(self.accelerator.unwrap_model(self.model)):
                 model = self.accelerator.unwrap_model(self.model)
                 self._form = find_form(model, self._head(), inputs["input_ids"][:1, :PROBED_TOKENS])
         return self._form
-
-    def _is_zero3(self) -> bool:
-        plugin = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
-        return plugin is not None and plugin.zero_stage == 3
