@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import tiktoken
@@ -17,6 +18,10 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 """What ``ByteLevel(use_regex=True)`` splits by (GPT-2's released encoder)."""
+
+CHUNK = 64
+CHUNKS_PER_THREAD = 4
+"""Texts are handed to threads by the chunk: a thread per text would cost more than the encoding."""
 
 
 class ByteBpe:
@@ -40,7 +45,15 @@ class ByteBpe:
         """
         if self._form is not None:
             texts = [text if text.isascii() else unicodedata.normalize(self._form, text) for text in texts]
-        return self._core.encode_ordinary_batch(list(texts), num_threads=threads)
+        size = max(CHUNK, -(-len(texts) // (threads * CHUNKS_PER_THREAD)))
+        chunks = [texts[start : start + size] for start in range(0, len(texts), size)]
+        if len(chunks) < 2 or threads < 2:
+            return [ids for chunk in chunks for ids in self._encode_chunk(chunk)]
+        with ThreadPoolExecutor(threads) as pool:
+            return [ids for encoded in pool.map(self._encode_chunk, chunks) for ids in encoded]
+
+    def _encode_chunk(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._core.encode_ordinary(text) for text in texts]
 
 
 def byte_bpe_of(tokenizer: PreTrainedTokenizerBase) -> ByteBpe | None:

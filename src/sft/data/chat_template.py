@@ -24,7 +24,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         given = tokenizer.chat_template
-        source = "\n".join(given.values()) if isinstance(given, Mapping) else str(given or "")
+        self.source = source = "\n".join(given.values()) if isinstance(given, Mapping) else str(given or "")
         self.exists = given is not None
         self.has_markers = GENERATION_TAG.search(source) is not None
         self.writes_calls = "tool_calls" in source
