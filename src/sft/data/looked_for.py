@@ -12,7 +12,9 @@ from sft.data.chat_template import GENERATION_TAG
 
 SEARCHES = {"startswith", "endswith", "split", "rsplit", "partition", "rpartition", "find", "rfind", "index", "count"}
 STRIPS = {"strip", "lstrip", "rstrip"}
-FILTERS = {"trim", "tojson", "string", "length", "count", "list", "default", "items", "selectattr", "rejectattr", "first"}
+FILTERS = {
+    "trim", "tojson", "string", "length", "count", "list", "default", "items", "selectattr", "rejectattr", "first",
+}  # fmt: skip
 """Filters that leave the inside of a text as it is."""
 
 CONTENTS = {"content", "text"}

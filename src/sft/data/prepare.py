@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +28,7 @@ from sft.data.cache import CacheEntry, cached, hash_code, hash_text
 from sft.data.conversations import ConversationSet, MoreRows, read_conversations, refuse_bad_rows
 from sft.data.lengths import fit_length
 from sft.data.pairs import render_pairs
+from sft.data.quick import Differs, render_by_shape, rendered_or_refused
 from sft.data.render import Renderer
 from sft.data.report import DataReport, explain_nothing_trained
 from sft.data.sources import SourceSpec, fingerprint_source, parse_sources
@@ -118,8 +118,27 @@ def make_examples(
     conversations: ConversationSet, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, quiet: bool = False
 ) -> tuple[StoreWriter, DataReport]:
     """Conversations -> examples that fit ``max_length``; every row is used or counted with its reason."""
+    try:
+        return fill_store(conversations, config, tokenizer, EXAMPLES_OF_STAGE[config.stage], quiet=quiet)
+    except Differs:
+        return fill_store(conversations, config, tokenizer, render_in_full, quiet=quiet)
+
+
+def fill_store(
+    conversations: ConversationSet,
+    config: SFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    make: MakeExamples,
+    *,
+    quiet: bool,
+) -> tuple[StoreWriter, DataReport]:
+    """Collect what ``make`` makes of conversations, and account for every row.
+
+    Raises:
+        DataError: more rows are unusable than ``max_bad_rows``.
+        Differs: see ``render_by_shape``.
+    """
     renderer = make_renderer(config, tokenizer)
-    make = EXAMPLES_OF_STAGE[config.stage]
     report = DataReport(
         rows=conversations.num_rows,
         conversations=len(conversations.conversations),
@@ -131,17 +150,13 @@ def make_examples(
         notes=list(conversations.notes),
     )
     writer = StoreWriter()
-    stops = StopTokens(tokenizer)
     bar = tqdm(conversations.conversations, desc="rendering", unit=" conversations", delay=1, disable=quiet or None)
     for example in make(bar, renderer, config, report):
         writer.add(example)
-        stops.see(example)
-        report.examples += 1
-        report.tokens += len(example)
-        report.trained_tokens += example.num_trained_tokens
+    report.examples, report.tokens, report.trained_tokens = writer.counts()
     refuse_bad_rows(report.rejected, report.rejected_places, rows=report.rows, max_bad_rows=config.max_bad_rows)
     report.generation_kwargs = dict(renderer.generation_kwargs)
-    report.stop_token_ids = report.stop_token_ids or sorted(stops.ids)
+    report.stop_token_ids = report.stop_token_ids or stop_tokens(writer, tokenizer)
     return writer, report
 
 
@@ -165,11 +180,27 @@ def render_examples(
     conversations: Iterable[Conversation], renderer: Renderer, config: SFTConfig, report: DataReport
 ) -> Iterator[Example]:
     """Stage sft: conversations -> examples that fit ``max_length``."""
-    for conversation in conversations:
-        try:
-            examples = renderer.render(conversation)
-        except RowError as error:
-            report.reject(str(error), error.reason)
+    return fit_examples(render_by_shape(renderer, conversations), renderer, config, report)
+
+
+def render_in_full(
+    conversations: Iterable[Conversation], renderer: Renderer, config: SFTConfig, report: DataReport
+) -> Iterator[Example]:
+    """The same, each conversation rendered by itself."""
+    rendered = ((conversation, rendered_or_refused(renderer, conversation)) for conversation in conversations)
+    return fit_examples(rendered, renderer, config, report)
+
+
+def fit_examples(
+    rendered: Iterable[tuple[Conversation, list[Example] | RowError]],
+    renderer: Renderer,
+    config: SFTConfig,
+    report: DataReport,
+) -> Iterator[Example]:
+    """Rendered conversations -> examples that fit ``max_length``."""
+    for conversation, examples in rendered:
+        if isinstance(examples, RowError):
+            report.reject(str(examples), examples.reason)
             continue
         report.split += len(examples) > 1
         for example in examples:
@@ -240,18 +271,10 @@ def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     return hash_text(text)
 
 
-class StopTokens:
-    """Collects the special tokens that end trained stretches: what a model learns to stop with."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.ids: set[int] = set()
-        self._special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-
-    def see(self, example: Example) -> None:
-        """Note the last token of each trained stretch of an example."""
-        mask = example.loss_mask.astype(np.int8)
-        ends = np.flatnonzero(np.diff(mask, append=0) == -1)
-        self.ids |= {int(token) for token in example.input_ids[ends]} & self._special
+def stop_tokens(writer: StoreWriter, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that end trained stretches: what a model learns to stop with."""
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return sorted(special & set(writer.last_trained().tolist()))
 
 
 def _read(config: SFTConfig, data_path: str | list[Any] | None) -> ConversationSet:

@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 
-from sft.data.byte_bpe import ByteBpe, byte_bpe_of
+from sft.data.byte_bpe import byte_bpe_of
 from sft.data.render import Renderer
 from sft.data.shapes import ExampleShape, Fixed, Hole, Shape, Shapes
 from sft.data.types import Conversation, Example
@@ -31,44 +31,61 @@ class Differs(Exception):
     """A conversation rendered by its shape is not what it is rendered in full."""
 
 
-class QuickRenderer:
-    """Renders conversations as a ``Renderer`` does, sooner."""
+def render_by_shape(
+    renderer: Renderer, conversations: Iterable[Conversation]
+) -> Iterator[tuple[Conversation, list[Example] | RowError]]:
+    """Each conversation with its examples, or with why it cannot be used, in order.
 
-    def __init__(self, renderer: Renderer) -> None:
-        self.renderer = renderer
-        self.shapes = Shapes(renderer)
-        self._bpe = byte_bpe_of(renderer.tokenizer)
-        self._threads = 1
+    The examples have no ``text``.
+
+    Raises:
+        TemplateError: the template cannot say honestly which tokens are trained.
+        Differs: shapes cannot be trusted here; nothing of what came before may be used.
+    """
+    quick = QuickRenderer(renderer)
+    rest = iter(conversations)
+    while batch := list(islice(rest, BATCH)):
+        yield from zip(batch, quick.render(batch), strict=True)
+
+
+def rendered_or_refused(renderer: Renderer, conversation: Conversation) -> list[Example] | RowError:
+    """A conversation rendered in full, or why it cannot be used."""
+    try:
+        return renderer.render(conversation)
+    except RowError as error:
+        return error
+
+
+class QuickRenderer:
+    """Renders batches of conversations with what was learnt of their shapes."""
+
+    def __init__(self, full: Renderer) -> None:
+        self.full = full
+        self._shapes = Shapes(full)
+        self._bpe = byte_bpe_of(full.tokenizer)
+        self._threads = os.cpu_count() or 1
         self._met: Counter[int] = Counter()
 
-    def render(self, conversations: Iterable[Conversation]) -> Iterator[tuple[Conversation, list[Example] | RowError]]:
-        """Each conversation with its examples, or with why it cannot be used, in order.
-
-        Raises:
-            TemplateError: the template cannot say honestly which tokens are trained.
-            Differs: shapes cannot be trusted here; nothing of what came before may be used.
-        """
-        rest = iter(conversations)
-        while batch := list(islice(rest, BATCH)):
-            yield from zip(batch, self._render_batch(batch), strict=True)
-
-    def _render_batch(self, batch: Sequence[Conversation]) -> Iterator[list[Example] | RowError]:
-        shapes = [self.shapes.of(conversation) for conversation in batch]
+    def render(self, batch: Sequence[Conversation]) -> Iterator[list[Example] | RowError]:
+        shapes = [self._shapes.of(conversation) for conversation in batch]
         encoded = self._encode(list(_texts_of(batch, shapes)))
+        taken: Counter[int] = Counter()
         for conversation, shape in zip(batch, shapes, strict=True):
             examples = None
             if shape is not None:
                 examples = self._fill(conversation, shape, encoded)
             if examples is None or shape is None:
-                yield self._in_full(conversation)
+                yield rendered_or_refused(self.full, conversation)
                 continue
             self._check(conversation, shape, examples)
-            self._count(shape)
+            taken[id(shape)] += 1
             yield examples
+        for shape in {id(shape): shape for shape in shapes if shape is not None}.values():
+            self._count(shape, taken[id(shape)])
 
     def _encode(self, texts: list[str]) -> Iterator[list[int]]:
         if self._bpe is None:
-            backend = self.renderer.tokenizer.backend_tokenizer
+            backend = self.full.tokenizer.backend_tokenizer
             return (encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False))
         return iter(self._bpe.encode(texts, threads=self._threads))
 
@@ -94,29 +111,24 @@ class QuickRenderer:
                 examples.append(_example(conversation, example_shape, ids, mask))
         return examples
 
-    def _in_full(self, conversation: Conversation) -> list[Example] | RowError:
-        try:
-            return self.renderer.render(conversation)
-        except RowError as error:
-            return error
-
     def _check(self, conversation: Conversation, shape: Shape, examples: Sequence[Example]) -> None:
         self._met[id(shape)] += 1
         count = self._met[id(shape)]
         if count > CHECKED_FIRST and count % CHECKED_EVERY:
             return
-        counts = self.renderer.counts.copy()
-        full = self._in_full(conversation)
-        self.renderer.counts = counts
+        counts = self.full.counts.copy()
+        full = rendered_or_refused(self.full, conversation)
+        self.full.counts = counts
         if isinstance(full, RowError) or not _same(examples, full):
             raise Differs(str(conversation.source))
 
-    def _count(self, shape: Shape) -> None:
-        counts = self.renderer.counts
-        counts["conversations"] += 1
-        counts["split"] += len(shape) > 1
-        counts["examples"] += len(shape)
-        self.renderer.note_kwargs(example.kwargs for example in shape for _ in range(example.num_answers))
+    def _count(self, shape: Shape, times: int) -> None:
+        counts = self.full.counts
+        counts["conversations"] += times
+        counts["split"] += times * (len(shape) > 1)
+        counts["examples"] += times * len(shape)
+        for example in shape:
+            self.full.note_kwargs(example.kwargs, times * example.num_answers)
 
 
 def _texts_of(batch: Sequence[Conversation], shapes: Sequence[Shape | None]) -> Iterator[str]:
@@ -150,6 +162,3 @@ def _same(some: Sequence[Example], others: Sequence[Example]) -> bool:
         and other.weights is None
         for one, other in zip(some, others, strict=True)
     )
-
-
-__all__ = ["ByteBpe", "Differs", "QuickRenderer"]

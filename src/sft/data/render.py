@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,7 +172,9 @@ class Renderer:
                 "Set rewritten_history: split to train each answer as an example of its own."
             )
         written = [self._alone(chat, found) for found in located] if isinstance(whole, str) else [whole]
-        self.note_kwargs(found.kwargs for found in located if chat.is_answer(found.turn))
+        for found in located:
+            if chat.is_answer(found.turn):
+                self.note_kwargs(found.kwargs)
         return written
 
     def _trained_turns(self, conversation: Conversation) -> list[int]:
@@ -239,7 +241,7 @@ class Renderer:
             found = chat.locate(chat.last, self.control, self.stops)
             kwargs = found.kwargs
             text = found.text if found.end else self._with_eos(chat, found)
-            self.note_kwargs([found.kwargs])
+            self.note_kwargs(found.kwargs)
         else:
             text = chat.write(len(chat.turns), kwargs)
         stretches = list(_every_turn(chat, text, kwargs))
@@ -322,10 +324,10 @@ class Renderer:
         self.counts["special_text"] += bool(written.owned)
         self.counts["encoded_apart"] += is_straddled
 
-    def note_kwargs(self, answers: Iterable[Mapping[str, Any]]) -> None:
+    def note_kwargs(self, kwargs: Mapping[str, Any], times: int = 1) -> None:
         """Count the template variables that answers were written with, of which ``generation_kwargs`` is made."""
-        for kwargs in answers:
-            self._answer_kwargs[json.dumps(dict(kwargs), sort_keys=True, default=str)] += 1
+        if times:
+            self._answer_kwargs[json.dumps(dict(kwargs), sort_keys=True, default=str)] += times
 
 
 def _rewritten(text: str, found: Located) -> str | None:

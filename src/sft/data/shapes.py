@@ -109,10 +109,6 @@ class Shapes:
             self._known[key] = self._learn(conversation)
         return self._known[key]
 
-    def distrust(self) -> None:
-        """Give none out any more."""
-        self._usable = False
-
     def _is_plain(self, message: Message) -> bool:
         content = message.content
         has_more = message.reasoning is not None or message.tool_calls or message.name or message.tool_call_id
@@ -127,8 +123,7 @@ class Shapes:
     def _ask(self, conversation: Conversation, stand_in: str) -> Shape | None:
         contents = [stand_in.format(number, number) for number in range(len(conversation.messages))]
         messages = [
-            replace(message, content=content)
-            for message, content in zip(conversation.messages, contents, strict=True)
+            replace(message, content=content) for message, content in zip(conversation.messages, contents, strict=True)
         ]
         asked = replace(conversation, messages=tuple(messages))
         chat = Chat.of(asked, self.renderer.template, self.renderer.template_kwargs, None)

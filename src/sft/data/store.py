@@ -26,7 +26,7 @@ class StoreWriter:
         self._ids = array("i")
         self._mask = bytearray()
         self._weights = array("f")
-        self._weighted = False
+        """Of the tokens up to the last weighted example; empty where none is weighted."""
         self._offsets = array("q", [0])
         self._origin = array("i")
         self._line = array("q")
@@ -36,15 +36,26 @@ class StoreWriter:
     def add(self, example: Example) -> None:
         """Append one example."""
         self._ids.frombytes(np.ascontiguousarray(example.input_ids, dtype=np.int32).tobytes())
-        self._mask += np.ascontiguousarray(example.loss_mask, dtype=np.uint8).tobytes()
-        weights = np.ones(len(example), np.float32) if example.weights is None else example.weights
-        self._weights.frombytes(np.ascontiguousarray(weights, dtype=np.float32).tobytes())
-        self._weighted = self._weighted or example.weights is not None
+        self._mask += np.ascontiguousarray(example.loss_mask, dtype=np.uint8).data
+        if example.weights is not None:
+            self._weights.extend([1.0] * (self._offsets[-1] - len(self._weights)))
+            self._weights.frombytes(np.ascontiguousarray(example.weights, dtype=np.float32).tobytes())
         self._offsets.append(len(self._ids))
         place = (example.source.path, example.source.unit)
         self._origin.append(self._paths.setdefault(place, len(self._paths)))
         self._line.append(example.source.line)
         self._turn.append(-1 if example.turn is None else example.turn)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Examples, tokens and trained tokens so far."""
+        return len(self._line), len(self._ids), int(np.frombuffer(self._mask, np.uint8).sum(dtype=np.int64))
+
+    def last_trained(self) -> npt.NDArray[np.int32]:
+        """The ids that end trained stretches, each once. The first token of an example is never trained."""
+        mask = np.frombuffer(self._mask, np.uint8)
+        ends = np.flatnonzero((mask[:-1] == 1) & (mask[1:] == 0))
+        last = [len(mask) - 1] if len(mask) and mask[-1] else []
+        return np.unique(np.frombuffer(self._ids, np.int32)[[*ends, *last]])
 
     def write(self, folder: Path) -> None:
         """Write the store into ``folder``, which is made if need be."""
@@ -57,7 +68,8 @@ class StoreWriter:
             "line": np.frombuffer(self._line, np.int64),
             "turn": np.frombuffer(self._turn, np.int32),
         }
-        if self._weighted:
+        if self._weights:
+            self._weights.extend([1.0] * (self._offsets[-1] - len(self._weights)))
             arrays["weights"] = np.frombuffer(self._weights, np.float32)
         for name, values in arrays.items():
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
