@@ -121,14 +121,17 @@ def attend_by_document(model: PreTrainedModel, *, longest: int) -> bool:
     Args:
         longest: most tokens in one document. A window of attention that is shorter is left to the library.
     """
-    config = model.config.get_text_config()
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = base.config.get_text_config()
+    if not getattr(base, "_supports_attention_backend", False):
+        return False
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     limited = any(window is not None and window < longest for window in windows)
     if config._attn_implementation != "sdpa" or limited or getattr(config, "attn_logit_softcapping", None):
         return False
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, mask_unless_documents)
-    model.set_attn_implementation(NAME)
+    base.set_attn_implementation(NAME)
     return True
 
 

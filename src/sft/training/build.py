@@ -26,6 +26,7 @@ from sft.errors import ConfigError, ModelError
 from sft.generation.in_process import generate
 from sft.models.adapters import add_adapter
 from sft.models.added_tokens import add_embedding_rows, refuse_frozen_rows, trained_rows
+from sft.models.attention import attend_by_document, uses_documents
 from sft.models.experts import balance_experts, quantise_experts
 from sft.models.families import model_type_of, refuse_packing
 from sft.models.freezing import train_only
@@ -205,6 +206,15 @@ def prove_packing(model: PreTrainedModel, data: PreparedData, pad_token_id: int,
     return proof
 
 
+def speed_up_attention(model: PreTrainedModel, data: PreparedData, pad_token_id: int, config: SFTConfig) -> None:
+    """Let the model attend to each document alone where that is seen to mean the same on the user's own examples."""
+    if config.stage == "dpo" or not attend_by_document(model, longest=int(data.train.examples.lengths.max())):
+        return
+    packed = isolating_option(config) is not None
+    if not prove_isolation(model, choose_witnesses(data), pad_token_id, packed=packed).proven:
+        model.set_attn_implementation("sdpa")
+
+
 def choose_witnesses(data: PreparedData) -> list[Example]:
     """Two examples of about ``WITNESS_TOKENS`` tokens; one twice where there is only one."""
     store = data.train.examples
@@ -271,7 +281,12 @@ def walk_trainer(
         tokenizer=tokenizer,
         train_rows=TrainingRows(data.train.examples, plan.train_packs),
         eval_rows=None if data.eval is None else TrainingRows(data.eval.examples, plan.eval_packs),
-        collator=Collator(pad_id(tokenizer), packed=plan.train_packs is not None, weighted=weighted),
+        collator=Collator(
+            pad_id(tokenizer),
+            packed=plan.train_packs is not None,
+            weighted=weighted,
+            by_document=uses_documents(model),
+        ),
         callbacks=callbacks,
     )
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from accelerate.utils import send_to_device
 from torch import nn
 
 from sft.data.collate import Collator
 from sft.data.types import Example
+from sft.models.attention import uses_documents
 from sft.training.gather import whole_while_used
 from sft.training.loss import summed_loss
 
@@ -23,17 +25,22 @@ class Isolation:
     """What the proof found."""
 
     proven: bool
-    packed_loss: float
-    """Nats summed over the trained tokens, both examples in one row."""
+    joint_loss: float
+    """Nats summed over the trained tokens, all examples in one batch."""
     separate_loss: float
-    """The same, one example a row."""
+    """The same, one example after the other."""
     why: str
 
 
-def prove_isolation(model: nn.Module, examples: Sequence[Example], pad_token_id: int) -> Isolation:
-    """Compare the loss of a few examples in one packed row with their loss one by one.
+def prove_isolation(
+    model: nn.Module, examples: Sequence[Example], pad_token_id: int, *, packed: bool = True
+) -> Isolation:
+    """Compare the loss of a few examples in one batch with their loss one by one under the library's attention.
 
     The order matters: a later document leaks from an earlier one, so each but the first is a witness.
+
+    Args:
+        packed: they share a row; else each has a row of its own, filled up to the longest.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     device = next(model.parameters()).device
@@ -41,31 +48,30 @@ def prove_isolation(model: nn.Module, examples: Sequence[Example], pad_token_id:
     model.eval()
     try:
         with torch.no_grad(), whole_while_used(model):
-            packed = _loss(model, head, [list(examples)], Collator(pad_token_id, packed=True), device)
+            rows = [list(examples)] if packed else [[example] for example in examples]
+            collator = Collator(pad_token_id, packed=packed, by_document=uses_documents(model))
+            together = _loss(model, head, rows, collator, device)
             apart = sum(
                 _loss(model, head, [[example]], Collator(pad_token_id, packed=False), device) for example in examples
             )
     except (TypeError, ValueError, NotImplementedError) as error:
-        return Isolation(False, float("nan"), float("nan"), f"the model refuses packed rows ({error})")
+        return Isolation(False, float("nan"), float("nan"), f"the model refuses such a batch ({error})")
     finally:
         model.train(was_training)
     tolerance = TOLERANCE.get(next(model.parameters()).dtype, TOLERANCE[torch.bfloat16])
-    difference = abs(packed - apart) / max(abs(apart), 1e-12)
+    difference = abs(together - apart) / max(abs(apart), 1e-12)
     proven = difference <= tolerance
     relation = "equals" if proven else "differs from"
     why = (
-        f"packed loss {relation} the sum of separate losses ({packed:.6f}, {apart:.6f}; "
+        f"{'packed' if packed else 'padded'} loss {relation} the sum of separate losses ({together:.6f}, {apart:.6f}; "
         f"relative difference {difference:.1e}, allowed {tolerance:.0e})"
     )
-    return Isolation(proven, packed, apart, why)
+    return Isolation(proven, together, apart, why)
 
 
 def _loss(
     model: nn.Module, head: nn.Module, rows: list[list[Example]], collator: Collator, device: torch.device
 ) -> float:
     batch = collator(rows)
-    for name in ("input_ids", "labels", "position_ids", "attention_mask"):
-        if name in batch:
-            batch[name] = batch[name].to(device)
-    loss, _ = summed_loss(head, model, batch)
+    loss, _ = summed_loss(head, model, send_to_device(batch, device))
     return float(loss)

@@ -31,6 +31,7 @@ from sft.training.build import (
     pad_id,
     prove_packing,
     refuse_packing_by_family,
+    speed_up_attention,
 )
 from sft.training.checkpoints import clear_run, find_checkpoint, refuse_changed_run
 from sft.training.dpo_run import require_trl
@@ -156,6 +157,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     plan = make_plan(config, data, world_size=world_size())
     with loading_whole_models() if is_last(checkpoint, plan) else nullcontext():
         model = build_model(config, tokenizer)
+    speed_up_attention(model, data, pad_id(tokenizer), config)
     if (asked := isolating_option(config)) is not None:
         announce(f"{asked} is on: {prove_packing(model, data, pad_id(tokenizer), asked=asked).why}")
     if args.ddp_find_unused_parameters is None:

@@ -65,7 +65,7 @@ def test_attention_by_position_is_isolated(build: Any) -> None:
     torch.manual_seed(0)
     proof = prove_isolation(build(), witnesses(), pad_token_id=0)
     assert proof.proven, proof.why
-    assert proof.packed_loss == pytest.approx(proof.separate_loss, rel=1e-6)
+    assert proof.joint_loss == pytest.approx(proof.separate_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("build", [mamba, bloom])
