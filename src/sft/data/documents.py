@@ -37,10 +37,11 @@ def find_documents(num_slots: int, spans: Sequence[tuple[int, int]]) -> Document
 
     Args:
         num_slots: batch * seq.
-        spans: first slot and length of each document in the flattened batch; slots in none are padding.
+        spans: first slot and length of each document in the flattened batch; slots in none are padding. A batch of
+            nothing but padding counts as one document, for attention needs something to look at.
     """
     buckets: dict[int, list[tuple[int, int]]] = {}
-    for start, length in spans:
+    for start, length in spans or [(0, num_slots)]:
         if length:
             buckets.setdefault(rounded(length), []).append((start, length))
     slots: list[npt.NDArray[np.int64]] = []

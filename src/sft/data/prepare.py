@@ -33,7 +33,7 @@ from sft.data.render import Renderer
 from sft.data.report import DataReport, explain_nothing_trained
 from sft.data.sources import SourceSpec, fingerprint_source, parse_sources
 from sft.data.store import ExampleStore, StoreWriter
-from sft.data.types import Conversation, Example, Source
+from sft.data.types import Conversation, Example
 from sft.errors import DataError, RowError
 
 REPORT = "report.json"
@@ -232,9 +232,9 @@ def hold_out(conversations: ConversationSet, size: float, seed: int) -> tuple[Co
     Raises:
         DataError: nothing would be left to train.
     """
-    places: dict[Source, list[int]] = {}
+    places: dict[int, list[int]] = {}
     for index, conversation in enumerate(conversations.conversations):
-        places.setdefault(conversation.source, []).append(index)
+        places.setdefault(id(conversation), []).append(index)  # repeats are the same object
     count = int(size) if size >= 1 else max(1, round(size * len(places)))
     if count >= len(places):
         raise DataError(f"validation_size {size:g} would hold out {count} of {len(places)} rows; none is left to train")

@@ -47,11 +47,6 @@ def holds_shards(model: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-def is_shared_out(model: nn.Module) -> bool:
-    """Whether the processes hold parts of the weights: under FSDP2 or ZeRO-3."""
-    return holds_shards(model) or any(hasattr(parameter, "ds_id") for parameter in model.parameters())
-
-
 def without_tied(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Leave out what a loader of this model ties to another weight anyway (``lm_head``), where it still equals it."""
     tied = getattr(model, "all_tied_weights_keys", None) or {}
@@ -89,7 +84,7 @@ def whole_while_used(model: nn.Module) -> Iterator[None]:
 
     All processes run the same. Does nothing for a model that is whole.
     """
-    if holds_shards(model) or not is_shared_out(model):
+    if not any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         yield
         return
     import deepspeed

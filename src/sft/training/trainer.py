@@ -25,7 +25,7 @@ from sft.data.collate import Collator, TrainingRows
 from sft.data.types import Batch
 from sft.models.experts import balance_loss
 from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order
-from sft.training.gather import holds_shards, is_shared_out
+from sft.training.gather import holds_shards
 from sft.training.head_loss import LogitForm, find_form, is_plain_linear
 from sft.training.loss import summed_loss
 from sft.training.order import EpochCallback, RowOrder
@@ -130,10 +130,15 @@ class WalkTrainer(RunTrainer):
         return self.accelerator.unwrap_model(self.model).get_output_embeddings()  # type: ignore[no-any-return]
 
     def _logit_form(self, inputs: Batch) -> LogitForm | None:
-        """What the model does to its head's output, found out once; None where the model has to make its logits."""
+        """What the model does to its head's output, found out once; None where the model has to make its logits.
+
+        It has to where its head is more than a matrix, and where FSDP or ZeRO-3 share the matrix out.
+        """
+        head = self._head()
+        if self.is_fsdp_enabled or not is_plain_linear(head) or hasattr(head.weight, "ds_id"):
+            return None
         if not self._knows_form:
             self._knows_form = True
             model = self.accelerator.unwrap_model(self.model)
-            if is_plain_linear(self._head()) and not is_shared_out(model):
-                self._form = find_form(model, self._head(), inputs["input_ids"][:1, :PROBED_TOKENS])
+            self._form = find_form(model, head, inputs["input_ids"][:1, :PROBED_TOKENS])
         return self._form

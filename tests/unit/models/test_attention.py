@@ -86,6 +86,16 @@ def test_packed_rows_are_isolated_to_the_last_bit_of_float64() -> None:
     torch.testing.assert_close(packed, single, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+def test_a_batch_of_empty_rows_has_no_loss_and_no_gradient(packed: bool) -> None:
+    """A process gets one where the rows of an epoch do not suffice for all."""
+    model = make_model()
+    attend_by_document(model, longest=128)
+    loss, gradients = loss_and_gradients(model, Collator(0, packed=packed, by_document=True)([[], []]))
+    assert loss == 0
+    assert not any(gradient.any() for gradient in gradients)
+
+
 def test_generation_goes_on_as_before() -> None:
     plain, ours = make_model(), make_model()
     attend_by_document(ours, longest=128)
