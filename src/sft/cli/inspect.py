@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
     """Examples as training would see them, in the order of the rows; what is left out is named on stderr."""
-    from sft.data.prepare import EXAMPLES_OF_STAGE, make_renderer, read_parts
+    from sft.data.prepare import WITH_TEXTS, make_renderer, read_parts
     from sft.data.report import DataReport
 
     class SpokenReport(DataReport):
@@ -75,7 +75,7 @@ def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
             print(f"sft: dropped: {place}: {length} tokens, {reason}", file=sys.stderr)
 
     conversations = read_parts(config)["train"].conversations
-    return EXAMPLES_OF_STAGE[config.stage](conversations, make_renderer(config, tokenizer), config, SpokenReport())
+    return WITH_TEXTS[config.stage](conversations, make_renderer(config, tokenizer), config, SpokenReport())
 
 
 def _describe(example: Example, tokenizer: Any, side: str | None) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def make_examples(
     try:
         return fill_store(conversations, config, tokenizer, EXAMPLES_OF_STAGE[config.stage], quiet=quiet)
     except Differs:
-        return fill_store(conversations, config, tokenizer, render_in_full, quiet=quiet)
+        return fill_store(conversations, config, tokenizer, WITH_TEXTS[config.stage], quiet=quiet)
 
 
 def fill_store(
@@ -222,6 +222,9 @@ EXAMPLES_OF_STAGE: Mapping[str, MakeExamples] = {
     "dpo": render_pairs,
 }
 """How conversations become what the store keeps. Rows that cannot be used are entered into the report."""
+
+WITH_TEXTS: Mapping[str, MakeExamples] = {**EXAMPLES_OF_STAGE, "sft": render_in_full}
+"""The same examples, each with its text: for people to look at, and where shapes cannot be trusted."""
 
 
 def hold_out(conversations: ConversationSet, size: float, seed: int) -> tuple[ConversationSet, ConversationSet]:

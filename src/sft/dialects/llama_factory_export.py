@@ -142,4 +142,4 @@ def _shard_size(given: Values, problems: list[str]) -> str:
     if found is None or found <= 0:
         problems.append(f"export_size ({given['export_size'].origin}) is {size!r}; it is a number of gigabytes")
         return "5GB"
-    return f"{found:g}GB"
+    return f"{found:g}GB" if found >= 1 else f"{found * 1e6:.0f}KB"
