@@ -39,7 +39,8 @@ from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
 from sft.training.dead_adapters import DeadAdapters
 from sft.training.dpo_run import preference_trainer
 from sft.training.early_stopping import StopEarly
-from sft.training.isolation import Isolation, prove_isolation
+from sft.training.isolation import prove_isolation
+from sft.training.launch import announce
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.parallel import trains_on_cpu
 from sft.training.plan import Plan
@@ -191,28 +192,29 @@ def isolating_option(config: SFTConfig) -> str | None:
     return next((name for name in ("packing", "isolate_documents") if getattr(config, name)), None)
 
 
-def prove_packing(model: PreTrainedModel, data: PreparedData, pad_token_id: int, *, asked: str) -> Isolation:
-    """Run the proof of isolation on two of the user's own examples; ``asked`` is the option that wants it.
+def settle_attention(model: PreTrainedModel, config: SFTConfig, data: PreparedData, pad_token_id: int) -> None:
+    """Choose the quicker attention where two of the user's own examples show that it means the same.
 
     Raises:
-        ModelError: packed examples see each other in this model.
+        ModelError: packed rows are asked for, and packed examples see each other in this model.
     """
-    proof = prove_isolation(model, choose_witnesses(data), pad_token_id)
+    asked, witnesses = isolating_option(config), choose_witnesses(data)
+    longest = int(data.train.examples.lengths.max())
+    proof = None
+    if config.stage != "dpo" and attend_by_document(model, longest=longest):
+        proof = prove_isolation(model, witnesses, pad_token_id, packed=asked is not None)
+        if not proof.proven:
+            model.set_attn_implementation("sdpa")
+    if asked is None:
+        return
+    if proof is None or not proof.proven:
+        proof = prove_isolation(model, witnesses, pad_token_id)
     if not proof.proven:
         raise ModelError(
             f"{asked} = true, but this {model_type_of(model.config)} model ({type(model).__name__}) does not keep "
             f"packed examples apart: {proof.why}. Set {asked} = false."
         )
-    return proof
-
-
-def speed_up_attention(model: PreTrainedModel, data: PreparedData, pad_token_id: int, config: SFTConfig) -> None:
-    """Let the model attend to each document alone where that is seen to mean the same on the user's own examples."""
-    if config.stage == "dpo" or not attend_by_document(model, longest=int(data.train.examples.lengths.max())):
-        return
-    packed = isolating_option(config) is not None
-    if not prove_isolation(model, choose_witnesses(data), pad_token_id, packed=packed).proven:
-        model.set_attn_implementation("sdpa")
+    announce(f"{asked} is on: {proof.why}")
 
 
 def choose_witnesses(data: PreparedData) -> list[Example]:

@@ -12,40 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
-from sft.config import SFTConfig, require_data
-from sft.data.prepare import prepare
+from sft.config import SFTConfig
+from sft.data.prepare import PreparedData, prepare
 from sft.models.adapters import count_parameters
 from sft.models.families import missing_kernels
 from sft.models.tokenizer import load_tokenizer_for
-from sft.training.also_write import require_what_is_written, write_arguments, write_at_the_end
-from sft.training.arguments import require_trackers, training_arguments
+from sft.training.also_write import write_arguments, write_at_the_end
+from sft.training.arguments import training_arguments
 from sft.training.base import RunTrainer
-from sft.training.build import (
-    build_model,
-    build_trainer,
-    isolating_option,
-    kernels_of,
-    pad_id,
-    prove_packing,
-    refuse_packing_by_family,
-    speed_up_attention,
-)
-from sft.training.checkpoints import clear_run, find_checkpoint, refuse_changed_run
-from sft.training.dpo_run import require_trl
+from sft.training.build import build_model, build_trainer, kernels_of, pad_id, settle_attention
+from sft.training.checkpoints import refuse_changed_run
 from sft.training.evaluation_setup import build_evaluation
 from sft.training.gather import loading_whole_models
-from sft.training.launch import (
-    advise_all_devices,
-    announce,
-    is_main_process,
-    local_rank,
-    quiet_libraries,
-    refuse_lost_processes,
-    world_size,
-)
+from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
 from sft.training.method import describe_method
 from sft.training.parallel import (
     StrategyCheck,
@@ -56,14 +37,14 @@ from sft.training.parallel import (
     refuse_other_strategy,
     shared_facts,
     start_processes,
-    trains_on_cpu,
 )
 from sft.training.peers import agree, naming_peers
 from sft.training.plan import Plan, describe_plan, make_plan
+from sft.training.preflight import open_folder, prepared_once, refuse_early
 from sft.training.record import describe_run, read_record, write_record
 from sft.training.run_log import end_log, keep_log
 from sft.training.save import ModelSaver, SavedModel, save_run
-from sft.training.strategy import AskedStrategy, asked_strategy
+from sft.training.strategy import AskedStrategy
 from sft.training.task_data import task_rows
 from sft.training.unseen_tokens import unseen_tokens
 
@@ -126,24 +107,33 @@ def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()
 def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
-    require_data(config)
-    require_trl(config)
-    require_what_is_written(config)
-    require_trackers(config)
-    strategy = ask_strategy(config)
-    refuse_packing_by_family(config)
-    folder = Path(config.output_dir)
-    for note in config.notes:
-        announce(f"note: {note}")
-    if config.overwrite_output_dir and is_main_process():
-        clear_run(folder)
-    anew = config.overwrite_output_dir and config.resume_from_checkpoint == "auto"
-    checkpoint = None if anew else find_checkpoint(config.resume_from_checkpoint, folder)
+    strategy = refuse_early(config)
+    checkpoint = open_folder(config)
     tokenizer = load_tokenizer_for(config)
     more = task_rows(config, tokenizer)
     data = prepare(prepared_once(config), tokenizer, more=more, quiet=not is_main_process())
     for note in unseen_tokens(config, tokenizer, data.train.examples):
         announce(f"note: {note}")
+    args = start(config, strategy, data, checkpoint)
+    set_seed(config.seed)
+    plan = make_plan(config, data, world_size=world_size())
+    with loading_whole_models() if is_last(checkpoint, plan) else nullcontext():
+        model = build_model(config, tokenizer)
+    settle_attention(model, config, data, pad_id(tokenizer))
+    if args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = may_leave_weights_unused(model)
+    trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
+    if config.eval_tasks:
+        trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
+    folder = Path(config.output_dir)
+    trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(folder, running)))
+    run = AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
+    record_beginning(run, strategy)
+    return run
+
+
+def start(config: SFTConfig, strategy: AskedStrategy, data: PreparedData, checkpoint: Path | None) -> TrainingArguments:
+    """Start the processes as asked, and see that all of them are about to do the same."""
     start_processes(strategy, timeout_seconds=config.ddp_timeout)
     args = training_arguments(
         config,
@@ -153,52 +143,29 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     )
     refuse_other_strategy(strategy, args)
     agree(shared_facts(config, strategy, data=data.cache.folder.name, checkpoint=checkpoint))
-    set_seed(config.seed)
-    plan = make_plan(config, data, world_size=world_size())
-    with loading_whole_models() if is_last(checkpoint, plan) else nullcontext():
-        model = build_model(config, tokenizer)
-    speed_up_attention(model, data, pad_id(tokenizer), config)
-    if (asked := isolating_option(config)) is not None:
-        announce(f"{asked} is on: {prove_packing(model, data, pad_id(tokenizer), asked=asked).why}")
-    if args.ddp_find_unused_parameters is None:
-        args.ddp_find_unused_parameters = may_leave_weights_unused(model)
-    trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
-    if config.eval_tasks:
-        trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
-    trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(folder, running)))
-    record = describe_run(config, plan, model, kernels=kernels_of(config, model).to_dict())
-    if checkpoint is not None:
-        refuse_changed_run(read_record(checkpoint.parent), record, checkpoint)
-        refuse_other_shards(read_record(checkpoint.parent), strategy, checkpoint)
+    return args
+
+
+def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
+    """Write and say what is about to run.
+
+    Raises:
+        ConfigError: the checkpoint is of a run that was not this one.
+    """
+    config, folder = run.config, Path(run.config.output_dir)
+    record = describe_run(config, run.plan, run.model, kernels=kernels_of(config, run.model).to_dict())
+    if run.checkpoint is not None:
+        before = read_record(run.checkpoint.parent)
+        refuse_changed_run(before, record, run.checkpoint)
+        refuse_other_shards(before, strategy, run.checkpoint)
     if is_main_process():
         write_record(folder, record)
         if "arguments" in config.also_write:
             write_arguments(config)
         if "log" in config.also_write:
             keep_log(folder, config.notes)
-    announce(f"plan\n{describe_plan(plan)}")
-    announce(describe_model(model, config))
-    return AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
-
-
-def prepared_once(config: SFTConfig) -> SFTConfig:
-    """Let one process of a machine prepare anew what overwrite_cache says; the others take what it prepared."""
-    return config.replace(overwrite_cache=False) if config.overwrite_cache and local_rank() > 0 else config
-
-
-def ask_strategy(config: SFTConfig) -> AskedStrategy:
-    """How the processes shall share the work; says what of it is not as written, and what is left unused.
-
-    Raises:
-        ConfigError: the launcher or the options ask for what cannot be.
-    """
-    refuse_lost_processes()
-    asked = asked_strategy(config, on_cpu=trains_on_cpu())
-    for note in () if asked.deepspeed is None else asked.deepspeed.notes:
-        announce(f"note: {note}")
-    if advice := advise_all_devices(torch.cuda.device_count()):
-        announce(advice)
-    return asked
+    announce(f"plan\n{describe_plan(run.plan)}")
+    announce(describe_model(run.model, config))
 
 
 def note_strategy(folder: Path, running: StrategyInForce) -> None:

@@ -16,7 +16,7 @@ from sft.training import launch
 from sft.training.deepspeed_file import read_deepspeed
 from sft.training.parallel import refuse_other_shards
 from sft.training.peers import comes_from_peer, naming_peers
-from sft.training.run import prepared_once
+from sft.training.preflight import prepared_once
 from sft.training.strategy import AskedStrategy, asked_strategy
 
 
