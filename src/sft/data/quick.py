@@ -68,7 +68,8 @@ class QuickRenderer:
 
     def render(self, batch: Sequence[Conversation]) -> Iterator[list[Example] | RowError]:
         shapes = [self._shapes.of(conversation) for conversation in batch]
-        encoded = self._encode(list(_texts_of(batch, shapes)))
+        texts = list(_texts_of(batch, shapes))
+        encoded = self._encode(texts) if texts else iter(())
         taken: Counter[int] = Counter()
         for conversation, shape in zip(batch, shapes, strict=True):
             examples = None

@@ -89,7 +89,8 @@ class Shapes:
         texts = sorted({*self._ids, *renderer.control.texts}, key=len, reverse=True)
         self._cut = re.compile("(" + "|".join(map(re.escape, texts)) + ")") if texts else re.compile(r"(?!)()")
         wanted = looked_for(renderer.template.source)
-        self._usable = wanted is not None and renderer.train_on != "everything" and cuts_are_hard(tokenizer)
+        can_cut = tokenizer.is_fast and cuts_are_hard(tokenizer)
+        self._usable = wanted is not None and renderer.train_on != "everything" and can_cut
         self._compared = frozenset(wanted.compared if wanted else ())
         searched = sorted({*texts, *(wanted.searched if wanted else ())})
         self._unusual = re.compile("|".join(map(re.escape, searched)) or r"(?!)")

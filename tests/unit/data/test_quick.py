@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase
 
 from sft.data import quick
 from sft.data.looked_for import looked_for
@@ -114,6 +114,15 @@ def test_weights_flags_tools_and_texts_are_left_to_the_full_way(tokenizer: PreTr
     ]
     shapes = Shapes(Renderer(tokenizer))
     assert [shapes.of(row) is not None for row in rows] == [True, False, False, False, False]
+
+
+def test_a_tokenizer_without_a_fast_backend_has_no_shapes() -> None:
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token if m.role == 'assistant' }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    assert compare(Renderer(tokenizer), Renderer(tokenizer), [conversation(0, ["a", "b"])]) == 0
 
 
 def test_a_row_that_differs_stops_it_all(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
