@@ -199,7 +199,8 @@ def settle_attention(model: PreTrainedModel, config: SFTConfig, data: PreparedDa
         ModelError: packed rows are asked for, and packed examples see each other in this model.
     """
     asked, witnesses = isolating_option(config), choose_witnesses(data)
-    longest = int(data.train.examples.lengths.max())
+    parts = [part for part in (data.train, data.eval) if part is not None]
+    longest = max(int(part.examples.lengths.max()) for part in parts)
     proof = None
     if config.stage != "dpo" and attend_by_document(model, longest=longest):
         proof = prove_isolation(model, witnesses, pad_token_id, packed=asked is not None)
