@@ -17,7 +17,6 @@ DECIDED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "batch_eval_metrics": ((False,), "evaluation keeps the loss only, never the logits"),
     "eval_do_concat_batches": ((True,), "evaluation keeps the loss only, never the logits"),
     "label_names": ((None, ["labels"]), "labels are made by sft"),
-    "train_sampling_strategy": (("random",), "the order of examples is sft's own, so that a resumed run continues it"),
     "length_column_name": (("length",), "lengths are known from the prepared data"),
     "ignore_data_skip": ((False,), "a resumed run always goes on with the next example"),
     "do_train": ((True,), "sft train trains; for all of it except training there is sft plan"),

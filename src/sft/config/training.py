@@ -25,6 +25,12 @@ class TrainingOptions:
     lr_scheduler_type: str = option(
         "cosine", "Shape of the learning rate after warm-up (linear, cosine, constant, ...)."
     )
+    train_sampling_strategy: str = option(
+        "random",
+        "Order of the rows. random: anew in each epoch, by seed, and the longest row first of all. sequential: as the "
+        "data has them, in every epoch (a curriculum); packed rows are then filled in that order too.",
+        choices=["random", "sequential"],
+    )
     optim: str = option("adamw_torch", "Optimizer, by transformers' name.")
     max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm. 0: never.", minimum=0)
     fp16: bool = option(False, "Compute in float16 with loss scaling. For GPUs without bfloat16.")

@@ -49,6 +49,21 @@ def pack_examples(lengths: Sequence[int], capacity: int) -> list[Pack]:
     return packs
 
 
+def pack_in_order(lengths: Sequence[int], capacity: int) -> list[Pack]:
+    """The same, with examples in the order given: each row takes the next ones until one does not fit ("next fit")."""
+    packs: list[Pack] = []
+    left = 0
+    for position, length in enumerate(lengths):
+        if not 1 <= length <= capacity:
+            raise ValueError(f"example {position} has {length} tokens; a row of {capacity} takes 1 to {capacity}")
+        if length > left:
+            packs.append([])
+            left = capacity
+        packs[-1].append(position)
+        left -= length
+    return packs
+
+
 def packing_efficiency(lengths: Sequence[int], packs: Sequence[Pack], capacity: int) -> float:
     """Share of the rows' slots that hold a token, between 0 and 1."""
     slots = len(packs) * capacity

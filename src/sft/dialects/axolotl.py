@@ -298,10 +298,20 @@ def _pretrains(draft: Draft) -> bool:
 
 
 def _translate_shuffle(draft: Draft, key: str, raw: RawValue) -> None:
+    draft.ignore(key, raw, "curriculum_sampling alone decides whether the order of the data is kept")
+
+
+def _translate_order(draft: Draft, key: str, raw: RawValue) -> None:
     if is_true(raw):
-        draft.ignore(key, raw, "rows are shuffled by seed in every epoch")
+        reason = "the order of the data, also where several are read one after the other (axolotl shuffles those once)"
+        draft.give(key, replace(raw, value="sequential"), "train_sampling_strategy", reason)
     else:
-        draft.refuse(key, "rows are always shuffled. Take it out", raw.origin)
+        draft.ignore(key, raw, OFF)
+
+
+def _translate_order_of_packing(draft: Draft, key: str, raw: RawValue) -> None:
+    reason = "rows that are seen in their order are packed in it; where they are shuffled, the fullest rows are made"
+    draft.ignore(key, raw, reason)
 
 
 def _translate_optimizer(draft: Draft, key: str, raw: RawValue) -> None:
@@ -383,6 +393,8 @@ SPECIAL: Mapping[str, Callable[[Draft, str, RawValue], None]] = {
     "eval_sequence_len": _translate_eval_length,
     "sample_packing": _translate_packing,
     "shuffle_merged_datasets": _translate_shuffle,
+    "curriculum_sampling": _translate_order,
+    "sample_packing_sequentially": _translate_order_of_packing,
     "optimizer": _translate_optimizer,
     "optim_args": _translate_optimizer_arguments,
     "torch_compile": _translate_compile,

@@ -212,8 +212,6 @@ REFUSED: Mapping[str, str] = {
     "diffusion": "models that fill in masks are not trained here",
     "use_eaft": "the loss is the plain negative log-likelihood of the trained tokens. Take it out",
     "llmcompressor": "weights are not pruned while training",
-    "curriculum_sampling": "rows are shuffled; their order in the file means nothing. Take it out",
-    "sample_packing_sequentially": "rows are packed best fit first. Take it out",
     "dataset_exact_deduplication": "equal rows are not removed. Remove them from the file",
     "min_sample_len": "short rows are not left out. Remove them from the file",
     "dataset_shard_num": "write weight under the data set: 0.5 takes a random half",

@@ -103,16 +103,17 @@ class Throughput:
 
 
 def train_order(args: TrainingArguments, rows: TrainingRows, *, filled: bool = True) -> RowOrder:
-    """Shuffled by ``data_seed`` (or ``seed``) and epoch, the longest row first.
+    """Shuffled by ``data_seed`` (or ``seed``) and epoch, the longest row first; or as the data has them.
 
     ``filled``: empty rows fill the last step of an epoch up, where several processes would get unequal numbers.
     """
+    shuffled = args.train_sampling_strategy != "sequential"
     return RowOrder(
         len(rows),
         seed=args.seed if args.data_seed is None else args.data_seed,
-        shuffle=True,
+        shuffle=shuffled,
         multiple=rows_per_forward(args, training=True) if filled else 1,
-        first=int(rows.lengths.argmax()),
+        first=int(rows.lengths.argmax()) if shuffled else None,
     )
 
 

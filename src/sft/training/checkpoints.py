@@ -51,8 +51,8 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 def refuse_changed_run(before: dict[str, Any] | None, now: dict[str, Any], checkpoint: Path) -> None:
     """Refuse to go on from a checkpoint of a run that was not this one.
 
-    Compared: data, chat template, tokenizer, mask and length rules, rows per step and seed. Steps, epochs, learning
-    rate and intervals may change; that is the user's choice and the schedule follows it.
+    Compared: data, chat template, tokenizer, mask and length rules, rows per step, their order and seed. Steps, epochs,
+    learning rate and intervals may change; that is the user's choice and the schedule follows it.
 
     Raises:
         ConfigError: something else changed; the message names it.
@@ -64,7 +64,7 @@ def refuse_changed_run(before: dict[str, Any] | None, now: dict[str, Any], check
         for name, fingerprint in now["fingerprints"].items()
         if name not in CODE_PARTS and before["fingerprints"].get(name) != fingerprint
     ]
-    for part in ("rows_per_step", "packs"):
+    for part in ("rows_per_step", "packs", "order"):
         if before["plan"].get(part) != now["plan"].get(part):
             changed.append(f"{part} (was {before['plan'].get(part)}, is {now['plan'].get(part)})")
     if changed:

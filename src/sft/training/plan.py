@@ -9,7 +9,7 @@ from typing import Any
 
 from sft.config import SFTConfig
 from sft.data.blocks import group_blocks
-from sft.data.packing import pack_examples, packing_efficiency
+from sft.data.packing import pack_examples, pack_in_order, packing_efficiency
 from sft.data.pairs import group_pairs
 from sft.data.prepare import PreparedData
 from sft.data.report import DataReport, count_reasons, histogram
@@ -33,6 +33,8 @@ class Plan:
     steps_per_epoch: int
     steps: int
     files: list[str]
+    order: str
+    """In which order rows are seen: random or sequential."""
 
     def to_dict(self) -> dict[str, Any]:
         """What `sft plan --json` prints."""
@@ -44,6 +46,7 @@ class Plan:
             "packs": None if self.train_packs is None else len(self.train_packs),
             "packing_efficiency": round(self.efficiency, 4),
             "rows_per_step": self.rows_per_step,
+            **({} if self.order == "random" else {"order": self.order}),
             "steps_per_epoch": self.steps_per_epoch,
             "steps": self.steps,
             "lengths": histogram(self.data.train.examples.lengths.tolist()),
@@ -78,6 +81,7 @@ def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int) -> Plan
         steps_per_epoch=steps_per_epoch,
         steps=steps,
         files=list_files(config, steps, evaluating=data.eval is not None),
+        order=config.train_sampling_strategy,
     )
 
 
@@ -87,7 +91,10 @@ def group_rows(config: SFTConfig, lengths: Sequence[int]) -> list[Pack] | None:
         return group_pairs(len(lengths))
     if config.isolate_documents:
         return group_blocks(lengths, config.max_length)
-    return pack_examples(lengths, config.max_length) if config.packing else None
+    if not config.packing:
+        return None
+    pack = pack_in_order if config.train_sampling_strategy == "sequential" else pack_examples
+    return pack(lengths, config.max_length)
 
 
 def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
@@ -130,6 +137,8 @@ def describe_plan(plan: Plan) -> str:
     lines.append(("lengths", ", ".join(f"{name} {length}" for name, length in spread.items())))
     if plan.train_packs is not None and plan.stage != "dpo":
         lines.append(("packing", f"{len(plan.train_packs):,} rows, {plan.efficiency:.1%} of their slots filled"))
+    if plan.order == "sequential":
+        lines.append(("order", "rows are seen as the data has them, in every epoch"))
     if plan.data.eval is not None:
         held = plan.data.eval.report
         lines.append(("evaluation", f"{describe_examples(held, plan.stage)}, {held.trained_tokens:,} trained tokens"))

@@ -21,7 +21,7 @@ SHIPPED: dict[str, dict[str, Any]] = {
 }
 TEXT = [path for path, values in SHIPPED.items() if not values.get("processor_type")]
 
-READ_WHOLE = 149
+READ_WHOLE = 150
 REFUSED = {
     # other ways to compute a step
     "qat": 9, "llama4_linearized_experts": 5, "nvfp4_merge_aware": 2, "dsv4_fp4_grouped_mode": 3,
@@ -32,8 +32,8 @@ REFUSED = {
     "context_parallel_size": 4, "expert_parallel_size": 4, "tensor_parallel_size": 2, "dp_replicate_size": 1,
     "plugins": 6,
     # data
-    "datasets": 3, "min_sample_len": 2, "dataset_exact_deduplication": 1, "curriculum_sampling": 1,
-    "sample_packing_sequentially": 1, "max_packed_sequence_len": 1,
+    "datasets": 3, "min_sample_len": 2, "dataset_exact_deduplication": 1,
+    "max_packed_sequence_len": 1,
     # evaluation, metrics, checkpoints
     "do_causal_lm_eval": 1, "save_strategy": 1,
     # misspelt there

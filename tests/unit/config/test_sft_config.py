@@ -72,7 +72,7 @@ def test_other_training_arguments_pass_through() -> None:
         ("label_smoothing_factor", 0.1, "loss is computed by sft"),
         ("auto_find_batch_size", True, "largest batch runs first"),
         ("include_for_metrics", ["inputs"], "never the logits"),
-        ("train_sampling_strategy", "group_by_length", "sft's own"),
+        ("train_sampling_strategy", "group_by_length", "random, sequential"),
         ("metric_for_best_model", "accuracy", "lowest eval loss"),
         ("hub_token", "hf_secret", "run.json"),
         ("parallelism_config", object(), "accelerate config"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft.data.packing import pack_examples, packing_efficiency
+from sft.data.packing import pack_examples, pack_in_order, packing_efficiency
 
 CAPACITY = 64
 
@@ -31,6 +32,20 @@ def test_no_two_rows_could_share_one(lengths: list[int]) -> None:
 def test_the_tightest_space_is_filled_first() -> None:
     # 59 leaves 5 and 50 leaves 14: the 10 goes to the 14, the 5 to the 5 it fills exactly
     assert pack_examples([50, 59, 10, 5], CAPACITY) == [[1, 3], [0, 2]]
+
+
+@given(st.lists(st.integers(1, CAPACITY)))
+def test_packing_in_order_keeps_the_order_and_leaves_no_room_for_the_next(lengths: list[int]) -> None:
+    packs = pack_in_order(lengths, CAPACITY)
+    assert [position for pack in packs for position in pack] == list(range(len(lengths)))
+    assert all(sum(lengths[position] for position in pack) <= CAPACITY for pack in packs)
+    for one, after in itertools.pairwise(packs):
+        assert sum(lengths[position] for position in one) + lengths[after[0]] > CAPACITY
+
+
+def test_packing_in_order_refuses_what_no_row_takes() -> None:
+    with pytest.raises(ValueError, match="example 1 has 65 tokens"):
+        pack_in_order([5, 65], CAPACITY)
 
 
 def test_equal_input_gives_equal_output() -> None:

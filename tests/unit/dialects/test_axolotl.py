@@ -331,7 +331,6 @@ def test_plugins_change_speed_or_are_refused_by_name() -> None:
         ("adapter", "llama-adapter"),
         ("sequence_length", 512),
         ("excess_length_strategy", "wrap"),
-        ("shuffle_merged_datasets", False),
         ("peft_init_lora_weights", False),
     ],
 )
@@ -347,11 +346,19 @@ def test_what_we_have_not_is_refused_by_name(key: str, value: Any) -> None:
         ("context_parallel_size", 1),
         ("qat", {}),
         ("shuffle_merged_datasets", True),
+        ("shuffle_merged_datasets", False),
+        ("sample_packing_sequentially", True),
+        ("curriculum_sampling", False),
         ("strict", False),
     ],
 )
 def test_values_that_ask_for_nothing_are_no_refusal(key: str, value: Any) -> None:
     assert status(read(**{key: value}), key) == "ignored"
+
+
+def test_a_curriculum_keeps_the_order_of_the_data() -> None:
+    assert as_config(curriculum_sampling=True).train_sampling_strategy == "sequential"
+    assert as_config().train_sampling_strategy == "random"
 
 
 def test_overlong_rows() -> None:
