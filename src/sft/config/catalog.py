@@ -10,6 +10,7 @@ from sft.config.adapter import AdapterOptions
 from sft.config.data import DataOptions
 from sft.config.declared import Declared, parse_annotation
 from sft.config.evaluation import EvaluationOptions
+from sft.config.fewer_bits import FewerBitsOptions
 from sft.config.model import ModelOptions
 from sft.config.option import Option
 from sft.config.output import OutputOptions
@@ -22,6 +23,7 @@ SECTIONS: dict[str, type] = {
     "stage": StageOptions,
     "adapter": AdapterOptions,
     "training": TrainingOptions,
+    "bits": FewerBitsOptions,
     "evaluation": EvaluationOptions,
     "output": OutputOptions,
 }

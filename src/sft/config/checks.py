@@ -13,6 +13,7 @@ from pathlib import PurePath
 
 from sft.config.candidate import Candidate, Unusable
 from sft.config.data import COLUMN_NAMES, ROLE_MEANINGS
+from sft.config.fewer_bits_checks import FEWER_BITS_RULES
 from sft.config.model import SPECIAL_TOKENS
 from sft.config.output import ALSO_WRITTEN
 from sft.config.stage_checks import STAGE_REMARKS, STAGE_RULES
@@ -540,6 +541,7 @@ RULES: tuple[Rule, ...] = (
     workers_that_are_not_there,
     two_shardings,
     *STAGE_RULES,
+    *FEWER_BITS_RULES,
 )
 
 REMARKS: tuple[Rule, ...] = (

@@ -11,6 +11,7 @@ from sft.config.adapter import AdapterOptions
 from sft.config.catalog import OPTIONS
 from sft.config.data import DataOptions
 from sft.config.evaluation import EvaluationOptions
+from sft.config.fewer_bits import FewerBitsOptions
 from sft.config.model import ModelOptions
 from sft.config.output import OutputOptions
 from sft.config.renamed import apply_renames
@@ -23,7 +24,14 @@ from sft.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig(
-    ModelOptions, DataOptions, StageOptions, AdapterOptions, TrainingOptions, EvaluationOptions, OutputOptions
+    ModelOptions,
+    DataOptions,
+    StageOptions,
+    AdapterOptions,
+    TrainingOptions,
+    FewerBitsOptions,
+    EvaluationOptions,
+    OutputOptions,
 ):
     """Everything that a run needs to be told, checked.
 

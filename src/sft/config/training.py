@@ -22,6 +22,12 @@ class TrainingOptions:
         "Steps over which the learning rate rises from 0: below 1 a share of all steps, from 1 on a count.",
         minimum=0,
     )
+    warmup_shape: str = option(
+        "linear",
+        "How it rises: linear, or quadratic (the square of the share of the warm-up that is done), which begins more "
+        "gently.",
+        choices=["linear", "quadratic"],
+    )
     lr_scheduler_type: str = option(
         "cosine", "Shape of the learning rate after warm-up (linear, cosine, constant, ...)."
     )
