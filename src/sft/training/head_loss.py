@@ -68,11 +68,12 @@ def find_form(model: Any, head: nn.Module, input_ids: Tensor) -> LogitForm | Non
         model.train(was_training)
     if len(seen) != 1 or seen[0].shape != logits.shape:
         return None
-    form = _form_of(model.config)
+    form = form_of(model.config)
     return form if torch.allclose(form(seen[0].float()), logits.float(), rtol=0, atol=PROBE_TOLERANCE) else None
 
 
-def _form_of(config: Any) -> LogitForm:
+def form_of(config: Any) -> LogitForm:
+    """What a model's config tells of what the model does to its head's output."""
     config = config.get_text_config()
     scale = 1.0
     for name in SCALES:
