@@ -6,7 +6,8 @@ A verb is one file in this folder with three things:
     configure(parser: argparse.ArgumentParser) -> None       declares flags; must need no heavy import
     run(args: argparse.Namespace) -> int                     does the work, importing what it needs; gives the exit code
 
-and a line in VERBS. A verb that takes a configuration (`[FILE] [--key value ...]`) calls ``add_config_arguments`` in
+and a line in VERBS. ``args.owns_process`` tells whether this is the command's own process, or a program that called
+``main``. A verb that takes a configuration (`[FILE] [--key value ...]`) calls ``add_config_arguments`` in
 ``configure`` and ``config_from(args)`` in ``run``, both of ``sft.cli.options``; the words that are no flags of the verb
 itself are then left to them. Such a verb has no positional arguments of its own.
 
@@ -73,11 +74,12 @@ class VerbParser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code. Never raises for a user's mistake."""
+    owns_process = argv is None
     words = list(sys.argv[1:] if argv is None else argv)
     for name in QUIETENED:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        code = _dispatch(words)
+        code = _dispatch(words, owns_process)
         sys.stdout.flush()
         return code
     except SftError as error:
@@ -95,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OURS
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], owns_process: bool) -> int:
     if words and words[0].startswith("--local_rank="):  # `deepspeed --module sft train ...` puts it first
         words = words[1:]
     if not words or words[0] in ("-h", "--help", "help"):
@@ -113,6 +115,7 @@ def _dispatch(words: list[str]) -> int:
         args = _parse(words[0], module, words[1:])
     except SystemExit as exit_:  # argparse leaves this way after --help
         return int(exit_.code or 0)
+    args.owns_process = owns_process
     code: int = module.run(args)
     return code
 

@@ -22,6 +22,10 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     require_data(config)
     from sft.training.launch import is_main_process
+    from sft.training.start_up import import_engine
+
+    if args.owns_process:
+        import_engine(config)
     from sft.training.run import run_training
 
     result = run_training(config)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from peft import PeftConfig
 
 from sft.errors import ExportError
 from sft.export.checkpoint import read_header
@@ -71,6 +70,8 @@ def read_adapter(name: str) -> Adapter:
             "Save the adapter as safetensors, or name the folder of a save that ended well."
         )
     try:
+        from peft import PeftConfig  # takes a second, and runs without an adapter import this file too
+
         config = PeftConfig.from_pretrained(str(path))
     except (ValueError, TypeError, KeyError) as error:
         raise ExportError(f"{path / CONFIG_NAME} is not a PEFT config that can be read: {error}") from error

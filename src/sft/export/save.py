@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from torch import Tensor
 
 from sft.data.templates import with_default_kwargs
 from sft.export.card import TrainingFacts, render_card, write_card
 from sft.export.folders import written_whole
 from sft.export.generation_config import generation_config_for
+from sft.models.adapted import is_adapted
 from sft.models.quantization import Quantization, write_quantization
 from sft.models.residual import as_plain_lora
 
@@ -57,7 +57,7 @@ def save_final(
         The folder, absolute.
     """
     folder = folder.expanduser().resolve()
-    is_adapter = isinstance(model, PeftModel)
+    is_adapter = is_adapted(model)
     generation_config = generation_config_for(model, tokenizer, stop_token_ids)
     with written_whole(folder, keep_others=keep_others) as partial:
         if is_adapter:
@@ -96,9 +96,7 @@ def _save_model(
         model.generation_config = own
 
 
-def _save_adapter(
-    model: PeftModel, folder: Path, state_dict: Mapping[str, Tensor] | None, *, save_embeddings: bool
-) -> None:
+def _save_adapter(model: Any, folder: Path, state_dict: Mapping[str, Tensor] | None, *, save_embeddings: bool) -> None:
     """The base model is named by its absolute path where it is a folder, so that the adapter finds it from anywhere.
 
     An adapter that began as a part of the weights is written as one that fits the original weights.

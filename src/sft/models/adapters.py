@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -33,7 +32,7 @@ def add_adapter(
     use_dora: bool = False,
     start: str = "default",
     adapter_name_or_path: str | None = None,
-) -> PeftModel:
+) -> Any:
     """Freeze the model and put a trainable LoRA adapter on it, new or from a folder. Its weights are float32.
 
     What is not quantised of a quantised base keeps its precision: nothing of it is trained.
@@ -47,6 +46,8 @@ def add_adapter(
     Raises:
         ModelError: a target is not in the model, or PEFT refuses it.
     """
+    from peft import LoraConfig, PeftModel, get_peft_model  # PEFT takes a second, and only adapters need it
+
     try:
         if adapter_name_or_path is not None:
             refuse_moved_base(adapter_name_or_path)
@@ -87,6 +88,8 @@ def add_adapter(
 
 def refuse_moved_base(adapter: str) -> None:
     """Raise ModelError for an adapter that was saved over other weights than the model's own (PiSSA, not converted)."""
+    from peft import PeftConfig
+
     start = getattr(PeftConfig.from_pretrained(adapter), "init_lora_weights", True)
     if changes_weights(start):
         raise ModelError(
@@ -96,7 +99,7 @@ def refuse_moved_base(adapter: str) -> None:
         )
 
 
-def refuse_missing_rows(model: PeftModel, adapter: str, wanted: Mapping[str, list[int]] | None) -> None:
+def refuse_missing_rows(model: Any, adapter: str, wanted: Mapping[str, list[int]] | None) -> None:
     """Raise ModelError where a loaded adapter holds no rows for tokens that are added now.
 
     An adapter of PEFT may list the rows of the embedding, the first of the layers, without its name.
@@ -112,7 +115,7 @@ def refuse_missing_rows(model: PeftModel, adapter: str, wanted: Mapping[str, lis
             )
 
 
-def check_width(model: PeftModel) -> None:
+def check_width(model: Any) -> None:
     """Raise ModelError where a matrix made of singular vectors is narrower than asked: the weight has too few."""
     for name, parameter in model.named_parameters():
         config = model.peft_config[model.active_adapter]

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 STARTS = ("pissa", "olora")
@@ -35,7 +34,7 @@ def saved_width(config: Any) -> int:
     return int(config.r) * (2 if changes_weights(config.init_lora_weights) else 1)
 
 
-def remember_start(model: PeftModel) -> None:
+def remember_start(model: Any) -> None:
     """Keep the matrices an adapter starts from, where they were taken out of the weights. Call it before training."""
     if any(changes_weights(config.init_lora_weights) for config in model.peft_config.values()):
         start = {name: value.detach().cpu().clone() for name, value in model.named_parameters() if is_matrix(name)}
@@ -43,7 +42,7 @@ def remember_start(model: PeftModel) -> None:
 
 
 @contextmanager
-def as_plain_lora(model: PeftModel, state_dict: Mapping[str, Tensor] | None) -> Iterator[Mapping[str, Tensor] | None]:
+def as_plain_lora(model: Any, state_dict: Mapping[str, Tensor] | None) -> Iterator[Mapping[str, Tensor] | None]:
     """The weights to save, and inside the block the config that belongs to them.
 
     Without a remembered start both are what they were.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import TrainerState, TrainingArguments
 
 from sft.data.collate import TrainingRows
+from sft.models.adapted import is_adapted
 from sft.models.quantization import Quantization, write_quantization
 from sft.training.gather import gather_weights, read_weights
 from sft.training.optimizer import LoraPlusTrainer
@@ -69,7 +69,7 @@ class RunTrainer(LoraPlusTrainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         # rows of added tokens are in the adapter; PEFT would write all of the embedding beside them
         only_adapter: dict[str, Any] = {}
-        if isinstance(model, PeftModel):  # and not the copy that stage dpo may compare it with
+        if is_adapted(model):  # and not the copy that stage dpo may compare it with
             only_adapter = {"save_embedding_layers": False, "selected_adapters": list(model.active_adapters)}
         model.save_pretrained(folder, state_dict=state_dict, **only_adapter)
         self.processing_class.save_pretrained(folder)

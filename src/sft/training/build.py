@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from transformers import (
     AutoConfig,
     PreTrainedModel,
@@ -95,7 +94,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
 
 def choose_trained(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, strategy: str
-) -> PreTrainedModel | PeftModel:
+) -> Any:
     """Everything, some layers, or an adapter, under a strategy of several processes ("DDP", "FSDP2", "ZeRO-3", ...).
 
     Raises:

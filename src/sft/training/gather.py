@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from transformers.integrations import deepspeed as deepspeed_integration
+
+from sft.models.adapted import is_adapted
 
 ADAPTER_FILE = "adapter_model.safetensors"
 MODEL_FILES = "model*.safetensors"
@@ -26,7 +27,7 @@ def gather_weights(trainer: Any) -> dict[str, torch.Tensor] | None:
     it; what the others get is of no use.
     """
     wrapped, model = trainer.model_wrapped, trainer.accelerator.unwrap_model(trainer.model)
-    has_adapter = isinstance(model, PeftModel)
+    has_adapter = is_adapted(model)
     if hasattr(wrapped, "zero_optimization_partition_weights"):
         if wrapped.zero_optimization_partition_weights():
             weights = wrapped._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=has_adapter)
@@ -60,7 +61,9 @@ def without_tied(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str
 
 def read_weights(model: nn.Module, checkpoint: Path) -> None:
     """Put the weights of a checkpoint, or of its adapter, into a model that is whole in this process."""
-    if isinstance(model, PeftModel):
+    if is_adapted(model):
+        from peft import set_peft_model_state_dict
+
         set_peft_model_state_dict(model, load_file(checkpoint / ADAPTER_FILE))
         return
     for file in sorted(checkpoint.glob(MODEL_FILES)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments
@@ -68,6 +67,8 @@ def loraplus_groups(
 
     LoRA matrices on an embedding learn at 1e-6, the rate that the paper's authors set for them.
     """
+    from peft.optimizers import create_loraplus_optimizer  # PEFT takes a second, and only adapters need it
+
     groups: Any = create_loraplus_optimizer(
         model,
         _only_groups,

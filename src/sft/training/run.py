@@ -24,7 +24,6 @@ from sft.training.arguments import training_arguments
 from sft.training.base import RunTrainer
 from sft.training.build import build_model, build_trainer, kernels_of, pad_id, settle_attention
 from sft.training.checkpoints import refuse_changed_run
-from sft.training.evaluation_setup import build_evaluation
 from sft.training.gather import loading_whole_models
 from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
 from sft.training.method import describe_method
@@ -124,6 +123,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         args.ddp_find_unused_parameters = may_leave_weights_unused(model)
     trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
     if config.eval_tasks:
+        from sft.training.evaluation_setup import build_evaluation  # with engines and scores, which few runs use
+
         trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
     folder = Path(config.output_dir)
     trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(folder, running)))

@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
 from sft.export.card import DataSource, TrainingFacts
-from sft.export.merge import merge_adapter
 from sft.export.merge_result import MergeResult
 from sft.export.save import save_final
 from sft.models.quantization import quantization_of
@@ -37,6 +36,13 @@ ADAPTER_OPTIONS = (
     "lora_r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights", "loraplus_lr_ratio",
     "load_in_4bit", "load_in_8bit",
 )  # fmt: skip
+
+
+BITS_OPTIONS = (
+    "qat_weight_dtype", "qat_activation_dtype", "qat_group_size", "qat_embedding", "qat_output_head", "qat_start_step",
+    "float8_training", "keep_zeros",
+)  # fmt: skip
+"""Named where they are set."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ def save_run(saver: ModelSaver, results: Mapping[str, Any]) -> SavedModel:
     merge = None
     if saver.trainer.is_world_process_zero():
         with loading_whole_models():
+            from sft.export.merge import merge_adapter  # with PEFT, which a run without an adapter does not load
+
             merge = merge_adapter(
                 base_model=config.model_name_or_path,
                 adapter_path=folder,
@@ -117,6 +125,7 @@ def card_facts(
     """What the model card tells of this run."""
     report = plan.data.train.report
     names = CARD_OPTIONS + STAGE_OPTIONS[config.stage] + (ADAPTER_OPTIONS if config.use_lora else ())
+    names += tuple(name for name in BITS_OPTIONS if getattr(config, name))
     return TrainingFacts(
         base_model=config.model_name_or_path,
         base_revision=config.model_revision,
