@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import tiktoken
 from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -19,9 +20,17 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 """What ``ByteLevel(use_regex=True)`` splits by (GPT-2's released encoder)."""
 
-CHUNK = 64
-CHUNKS_PER_THREAD = 4
-"""Texts are handed to threads by the chunk: a thread per text would cost more than the encoding."""
+BORDER = "\ufdd0\ufdd1"
+"""Stands between texts that are encoded at one go. Unicode keeps these two from being characters of any text."""
+
+
+class EncodedTexts(NamedTuple):
+    """Token ids of texts, one after the other."""
+
+    ids: npt.NDArray[np.int32]
+    """Shape (tokens,)."""
+    lengths: npt.NDArray[np.int64]
+    """Tokens of each text, shape (texts,)."""
 
 
 class ByteBpe:
@@ -35,25 +44,31 @@ class ByteBpe:
 
     def __init__(self, pattern: str, vocabulary: dict[bytes, int], form: str | None) -> None:
         self._form: Any = form
-        self._core = tiktoken.Encoding("sft", pat_str=pattern, mergeable_ranks=vocabulary, special_tokens={})
+        self._border = max(vocabulary.values()) + 1  # an id that no text has
+        special = {BORDER: self._border}
+        self._core = tiktoken.Encoding("sft", pat_str=pattern, mergeable_ranks=vocabulary, special_tokens=special)
 
-    def encode(self, texts: Sequence[str], *, threads: int) -> list[list[int]]:
-        """Token ids of each text.
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Token ids of each text. Other threads run meanwhile.
 
         Raises:
             UnicodeEncodeError: a text holds half of a surrogate pair.
         """
         if self._form is not None:
             texts = [text if text.isascii() else unicodedata.normalize(self._form, text) for text in texts]
-        size = max(CHUNK, -(-len(texts) // (threads * CHUNKS_PER_THREAD)))
-        chunks = [texts[start : start + size] for start in range(0, len(texts), size)]
-        if len(chunks) < 2 or threads < 2:
-            return [ids for chunk in chunks for ids in self._encode_chunk(chunk)]
-        with ThreadPoolExecutor(threads) as pool:
-            return [ids for encoded in pool.map(self._encode_chunk, chunks) for ids in encoded]
+        joined = BORDER.join(texts)
+        if joined.count(BORDER) != len(texts) - 1:
+            return flatten([self._core.encode_ordinary(text) for text in texts])
+        ids = self._core.encode_to_numpy(joined, allowed_special={BORDER}, disallowed_special=()).view(np.int32)
+        is_border = ids == self._border
+        ends = np.append(np.flatnonzero(is_border), len(ids))
+        return EncodedTexts(ids[~is_border], np.diff(ends, prepend=-1) - 1)
 
-    def _encode_chunk(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self._core.encode_ordinary(text) for text in texts]
+
+def flatten(lists: Sequence[Sequence[int]]) -> EncodedTexts:
+    """Lists of token ids as flat arrays."""
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    return EncodedTexts(np.array([token for ids in lists for token in ids], np.int32), lengths)
 
 
 def byte_bpe_of(tokenizer: PreTrainedTokenizerBase) -> ByteBpe | None:
@@ -64,15 +79,31 @@ def byte_bpe_of(tokenizer: PreTrainedTokenizerBase) -> ByteBpe | None:
     pattern, form = _pattern(_described(backend.pre_tokenizer)), _form(_described(backend.normalizer))
     if pattern is None or form is _OTHER:
         return None
-    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    vocabulary = vocabulary_in_bytes(backend.get_vocab(with_added_tokens=False))
+    if vocabulary is None:
+        return None
     try:
-        vocabulary = {
-            bytes(byte_of[character] for character in token): rank
-            for token, rank in backend.get_vocab(with_added_tokens=False).items()
-        }
         return ByteBpe(pattern, vocabulary, form)
     except (KeyError, ValueError):
-        return None  # tokens that are no bytes, or bytes that are no token
+        return None  # bytes that are no token
+
+
+NO_BYTE = -1
+
+
+def vocabulary_in_bytes(vocabulary: Mapping[str, int]) -> dict[bytes, int] | None:
+    """Tokens written with one letter a byte, as bytes; None where a token has another letter."""
+    bytes_of = np.full(1 << 16, NO_BYTE, np.int16)
+    for byte, letter in bytes_to_unicode().items():
+        bytes_of[ord(letter)] = byte
+    letters = np.frombuffer("".join(vocabulary).encode("utf-16-le", "surrogatepass"), np.uint16)
+    found = bytes_of[letters]
+    if not vocabulary or (found == NO_BYTE).any():
+        return None
+    written = found.astype(np.uint8).tobytes()
+    ends = np.cumsum(np.fromiter(map(len, vocabulary), np.int64, len(vocabulary))).tolist()
+    tokens = (written[start:end] for start, end in zip([0, *ends], ends, strict=False))
+    return dict(zip(tokens, vocabulary.values(), strict=True))
 
 
 _OTHER = "other"

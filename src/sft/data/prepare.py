@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -30,9 +31,10 @@ from sft.data.cache import CacheEntry, cached, hash_code, hash_text
 from sft.data.conversations import ConversationSet, MoreRows, read_conversations, refuse_bad_rows
 from sft.data.lengths import fit_length
 from sft.data.pairs import render_pairs
-from sft.data.quick import Differs, render_by_shape, rendered_or_refused
+from sft.data.quick import Differs, InFull, render_by_shape, render_in_full
 from sft.data.render import Renderer
 from sft.data.report import DataReport, explain_nothing_trained
+from sft.data.runs import Run
 from sft.data.sources import SourceSpec, fingerprint_source, parse_sources
 from sft.data.store import ExampleStore, StoreWriter
 from sft.data.types import Conversation, Example
@@ -169,8 +171,11 @@ def fill_store(
     )
     writer = StoreWriter()
     bar = tqdm(conversations.conversations, desc="rendering", unit=" conversations", delay=1, disable=quiet or None)
-    for example in make(bar, renderer, config, report):
-        writer.add(example)
+    for made in make(bar, renderer, config, report):
+        if isinstance(made, Run):
+            writer.extend(made)
+        else:
+            writer.add(made)
     report.examples, report.tokens, report.trained_tokens = writer.counts()
     refuse_bad_rows(report.rejected, report.rejected_places, rows=report.rows, max_bad_rows=config.max_bad_rows)
     report.generation_kwargs = dict(renderer.generation_kwargs)
@@ -196,43 +201,57 @@ def make_renderer(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> Rend
 
 def render_examples(
     conversations: Iterable[Conversation], renderer: Renderer, config: SFTConfig, report: DataReport
-) -> Iterator[Example]:
+) -> Iterator[Example | Run]:
     """Stage sft: conversations -> examples that fit ``max_length``."""
-    return fit_examples(render_by_shape(renderer, conversations), renderer, config, report)
+    for made in render_by_shape(renderer, conversations):
+        if isinstance(made, InFull):
+            yield from fit_examples(made, renderer, config, report)
+        else:
+            yield from fit_run(made, renderer, config, report)
 
 
-def render_in_full(
+def render_each(
     conversations: Iterable[Conversation], renderer: Renderer, config: SFTConfig, report: DataReport
 ) -> Iterator[Example]:
     """The same, each conversation rendered by itself."""
-    rendered = ((conversation, rendered_or_refused(renderer, conversation)) for conversation in conversations)
-    return fit_examples(rendered, renderer, config, report)
+    for made in render_in_full(renderer, conversations):
+        yield from fit_examples(made, renderer, config, report)
 
 
-def fit_examples(
-    rendered: Iterable[tuple[Conversation, list[Example] | RowError]],
-    renderer: Renderer,
-    config: SFTConfig,
-    report: DataReport,
+def fit_examples(made: InFull, renderer: Renderer, config: SFTConfig, report: DataReport) -> Iterator[Example]:
+    """The examples of one conversation that fit ``max_length``."""
+    if isinstance(made.examples, RowError):
+        report.reject(str(made.examples), made.examples.reason)
+        return
+    report.split += len(made.examples) > 1
+    for example in made.examples:
+        yield from fit_example(made.conversation, example, renderer, config, report)
+
+
+def fit_run(run: Run, renderer: Renderer, config: SFTConfig, report: DataReport) -> Iterator[Example | Run]:
+    """The same for many examples: those that fit stay together."""
+    report.split += run.num_split
+    start = 0
+    for place in np.flatnonzero(run.lengths > config.max_length).tolist():
+        yield run.part(start, place)
+        yield from fit_example(run.conversations[place], run[place], renderer, config, report)
+        start = place + 1
+    yield run.part(start, len(run))
+
+
+def fit_example(
+    conversation: Conversation, example: Example, renderer: Renderer, config: SFTConfig, report: DataReport
 ) -> Iterator[Example]:
-    """Rendered conversations -> examples that fit ``max_length``."""
-    for conversation, examples in rendered:
-        if isinstance(examples, RowError):
-            report.reject(str(examples), examples.reason)
-            continue
-        report.split += len(examples) > 1
-        for example in examples:
-            fitted = fit_length(
-                conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong
-            )
-            if isinstance(fitted, str):
-                report.drop(str(example.source), fitted, len(example))
-                continue
-            report.cut += fitted is not example
-            yield fitted
+    """An example as it is or shortened; or none, which is counted with its reason."""
+    fitted = fit_length(conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong)
+    if isinstance(fitted, str):
+        report.drop(str(example.source), fitted, len(example))
+        return
+    report.cut += fitted is not example
+    yield fitted
 
 
-MakeExamples = Callable[[Iterable[Conversation], Renderer, SFTConfig, DataReport], Iterator[Example]]
+MakeExamples = Callable[[Iterable[Conversation], Renderer, SFTConfig, DataReport], Iterator[Example | Run]]
 
 EXAMPLES_OF_STAGE: Mapping[str, MakeExamples] = {
     "sft": render_examples,
@@ -241,7 +260,11 @@ EXAMPLES_OF_STAGE: Mapping[str, MakeExamples] = {
 }
 """How conversations become what the store keeps. Rows that cannot be used are entered into the report."""
 
-WITH_TEXTS: Mapping[str, MakeExamples] = {**EXAMPLES_OF_STAGE, "sft": render_in_full}
+WITH_TEXTS: Mapping[str, Callable[..., Iterator[Example]]] = {
+    "sft": render_each,
+    "pretrain": render_blocks,
+    "dpo": render_pairs,
+}
 """The same examples, each with its text: for people to look at, and where shapes cannot be trusted."""
 
 

@@ -1,5 +1,7 @@
 """Rendering by shape: usual conversations are filled in and encoded many at a time, unusual ones in full.
 
+    Conversations  ->  texts of their holes  ->  ids (in threads)  ->  Run: their examples as flat arrays
+
 Nothing is taken on trust: of each shape the first conversations, and one in a thousand afterwards, are rendered in full
 as well, and ids and masks must be the same. If one is not, all of it is rendered in full from the start.
 """
@@ -7,20 +9,27 @@ as well, and ids and masks must be the same. If one is not, all of it is rendere
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from sft.data.byte_bpe import byte_bpe_of
+from sft.data.assembly import NOTHING, Assembled, Numbers, Plan, Pool, assemble
+from sft.data.byte_bpe import EncodedTexts, byte_bpe_of, flatten
 from sft.data.render import Renderer
-from sft.data.shapes import ExampleShape, Fixed, Hole, Shape, Shapes
+from sft.data.runs import Run
+from sft.data.shapes import Shapes
 from sft.data.types import Conversation, Example
 from sft.errors import RowError
 
-BATCH = 2048
+BATCH = 1024
 """Conversations that are encoded at one go."""
+
+AHEAD = 2
+"""Batches for each thread that are being encoded while later rows are read."""
 
 CHECKED_FIRST = 16
 CHECKED_EVERY = 1000
@@ -31,29 +40,56 @@ class Differs(Exception):
     """A conversation rendered by its shape is not what it is rendered in full."""
 
 
-def render_by_shape(
-    renderer: Renderer, conversations: Iterable[Conversation]
-) -> Iterator[tuple[Conversation, list[Example] | RowError]]:
-    """Each conversation with its examples, or with why it cannot be used, in order.
+@dataclass(frozen=True, slots=True)
+class InFull:
+    """One conversation that was rendered by itself."""
 
-    The examples have no ``text``.
+    conversation: Conversation
+    examples: list[Example] | RowError
+    """Its examples, or why it cannot be used."""
+
+
+def render_by_shape(renderer: Renderer, conversations: Iterable[Conversation]) -> Iterator[Run | InFull]:
+    """All conversations, in order.
 
     Raises:
         TemplateError: the template cannot say honestly which tokens are trained.
         Differs: shapes cannot be trusted here; nothing of what came before may be used.
     """
     quick = QuickRenderer(renderer)
+    threads = os.cpu_count() or 1
     rest = iter(conversations)
-    while batch := list(islice(rest, BATCH)):
-        yield from zip(batch, quick.render(batch), strict=True)
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Batch] = deque()
+        while batch := list(islice(rest, BATCH)):
+            under_way.append(quick.begin(batch, pool))
+            if len(under_way) > AHEAD * threads:
+                yield from quick.finish(under_way.popleft())
+        while under_way:
+            yield from quick.finish(under_way.popleft())
 
 
-def rendered_or_refused(renderer: Renderer, conversation: Conversation) -> list[Example] | RowError:
+def render_in_full(renderer: Renderer, conversations: Iterable[Conversation]) -> Iterator[InFull]:
+    """All conversations, each by itself."""
+    return (rendered_alone(renderer, conversation) for conversation in conversations)
+
+
+def rendered_alone(renderer: Renderer, conversation: Conversation) -> InFull:
     """A conversation rendered in full, or why it cannot be used."""
     try:
-        return renderer.render(conversation)
+        return InFull(conversation, renderer.render(conversation))
     except RowError as error:
-        return error
+        return InFull(conversation, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Conversations whose texts are being encoded."""
+
+    conversations: Sequence[Conversation]
+    plans: Sequence[Plan | None]
+    """What each is put together of; None where it is rendered in full."""
+    encoded: Future[EncodedTexts]
 
 
 class QuickRenderer:
@@ -62,97 +98,91 @@ class QuickRenderer:
     def __init__(self, full: Renderer) -> None:
         self.full = full
         self._shapes = Shapes(full)
-        self._bpe = byte_bpe_of(full.tokenizer)
-        self._threads = os.cpu_count() or 1
-        self._met: Counter[int] = Counter()
+        self._bpe = byte_bpe_of(full.tokenizer) if self._shapes.are_usable else None
+        self._plans: dict[int, Plan] = {}
+        self._met: Counter[Plan] = Counter()
 
-    def render(self, batch: Sequence[Conversation]) -> Iterator[list[Example] | RowError]:
-        shapes = [self._shapes.of(conversation) for conversation in batch]
-        texts = list(_texts_of(batch, shapes))
-        encoded = self._encode(texts) if texts else iter(())
-        taken: Counter[int] = Counter()
-        for conversation, shape in zip(batch, shapes, strict=True):
-            examples = None
-            if shape is not None:
-                examples = self._fill(conversation, shape, encoded)
-            if examples is None or shape is None:
-                yield rendered_or_refused(self.full, conversation)
-                continue
-            self._check(conversation, shape, examples)
-            taken[id(shape)] += 1
-            yield examples
-        for shape in {id(shape): shape for shape in shapes if shape is not None}.values():
-            self._count(shape, taken[id(shape)])
+    def begin(self, batch: Sequence[Conversation], pool: ThreadPoolExecutor) -> Batch:
+        """Fill in the texts of a batch and give them away to be encoded."""
+        plans = [self._plan(conversation) for conversation in batch]
+        texts: list[str] = []
+        for conversation, plan in zip(batch, plans, strict=True):
+            if plan is not None:
+                contents = [message.content for message in conversation.messages]
+                texts += [text.fill(contents) for text in plan.texts]
+        return Batch(batch, plans, pool.submit(self._encode, texts))
 
-    def _encode(self, texts: list[str]) -> Iterator[list[int]]:
-        if self._bpe is None:
-            backend = self.full.tokenizer.backend_tokenizer
-            return (encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False))
-        return iter(self._bpe.encode(texts, threads=self._threads))
+    def finish(self, batch: Batch) -> Iterator[Run | InFull]:
+        """The examples of a batch, in the order of its conversations."""
+        assembled = self._assemble(batch)
+        start = 0
+        for place in [*assembled.left_over(), len(batch.conversations)]:
+            if place > start:
+                yield assembled.run_of(start, place)
+            if place < len(batch.conversations):
+                yield rendered_alone(self.full, batch.conversations[place])
+            start = place + 1
 
-    def _fill(self, conversation: Conversation, shape: Shape, encoded: Iterator[list[int]]) -> list[Example] | None:
-        """Put the encoded holes between the fixed tokens; None where a token straddles the end of a prompt."""
-        examples: list[Example] | None = []
-        for example_shape in shape:
-            ids: list[int] = []
-            mask = bytearray()
-            for part in example_shape.parts:
-                if isinstance(part, Fixed):
-                    ids += part.ids
-                    mask += part.mask
-                    continue
-                own = next(encoded)
-                prompt = [] if part.prompt is None else next(encoded)
-                if own[: len(prompt)] != prompt:
-                    examples = None
-                ids += own
-                mask += bytes(len(prompt)) + bytes([part.is_trained]) * (len(own) - len(prompt))
-            if examples is not None:
-                mask[0] = 0
-                examples.append(_example(conversation, example_shape, ids, mask))
-        return examples
+    def _plan(self, conversation: Conversation) -> Plan | None:
+        shape = self._shapes.of(conversation)
+        if shape is None:
+            return None
+        plan = self._plans.get(id(shape))
+        if plan is None:
+            plan = self._plans[id(shape)] = Plan(shape, self._encode)
+        return plan
 
-    def _check(self, conversation: Conversation, shape: Shape, examples: Sequence[Example]) -> None:
-        self._met[id(shape)] += 1
-        count = self._met[id(shape)]
-        if count > CHECKED_FIRST and count % CHECKED_EVERY:
-            return
-        counts = self.full.counts.copy()
-        full = rendered_or_refused(self.full, conversation)
-        self.full.counts = counts
-        if isinstance(full, RowError) or not _same(examples, full):
-            raise Differs(str(conversation.source))
+    def _encode(self, texts: Sequence[str]) -> EncodedTexts:
+        if not texts:
+            return flatten([])
+        if self._bpe is not None:
+            return self._bpe.encode(texts)
+        backend = self.full.tokenizer.backend_tokenizer
+        return flatten([encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)])
 
-    def _count(self, shape: Shape, times: int) -> None:
+    def _assemble(self, batch: Batch) -> Assembled:
+        try:
+            pool = Pool(batch.encoded.result())
+        except UnicodeEncodeError:  # rendered in full, the row it comes from says so
+            return assemble(batch.conversations, {}, NOTHING, Pool(flatten([])))
+        texts = [0 if plan is None else len(plan.texts) for plan in batch.plans]
+        firsts = np.cumsum([0, *texts])
+        rows = {}
+        for plan, places in _by_plan(batch.plans).items():
+            rows[plan] = places[plan.begin_with_prompts(firsts[places], pool)]
+        assembled = assemble(batch.conversations, rows, firsts, pool)
+        for plan, places in rows.items():
+            self._check(plan, places, assembled)
+            self._count(plan, len(places))
+        return assembled
+
+    def _check(self, plan: Plan, places: Numbers, assembled: Assembled) -> None:
+        """Render some conversations of a shape in full, too."""
+        count = self._met[plan] + np.arange(1, len(places) + 1)
+        self._met[plan] += len(places)
+        for place in places[(count <= CHECKED_FIRST) | (count % CHECKED_EVERY == 0)].tolist():
+            conversation = assembled.conversations[place]
+            counts = self.full.counts.copy()
+            full = rendered_alone(self.full, conversation).examples
+            self.full.counts = counts
+            if isinstance(full, RowError) or not _same([*assembled.run_of(place, place + 1)], full):
+                raise Differs(str(conversation.source))
+
+    def _count(self, plan: Plan, times: int) -> None:
         counts = self.full.counts
         counts["conversations"] += times
-        counts["split"] += times * (len(shape) > 1)
-        counts["examples"] += times * len(shape)
-        for example in shape:
+        counts["split"] += times * (len(plan.shape) > 1)
+        counts["examples"] += times * len(plan.shape)
+        for example in plan.shape:
             self.full.note_kwargs(example.kwargs, times * example.num_answers)
 
 
-def _texts_of(batch: Sequence[Conversation], shapes: Sequence[Shape | None]) -> Iterator[str]:
-    for conversation, shape in zip(batch, shapes, strict=True):
-        if shape is None:
-            continue
-        contents = [message.content for message in conversation.messages]
-        for example in shape:
-            for part in example.parts:
-                if isinstance(part, Hole):
-                    yield part.text.fill(contents)
-                    if part.prompt is not None:
-                        yield part.prompt.fill(contents)
-
-
-def _example(conversation: Conversation, shape: ExampleShape, ids: list[int], mask: bytearray) -> Example:
-    return Example(
-        input_ids=np.array(ids, np.int32),
-        loss_mask=np.frombuffer(mask, np.uint8),
-        text="",
-        source=conversation.source,
-        turn=shape.turn,
-    )
+def _by_plan(plans: Sequence[Plan | None]) -> dict[Plan, Numbers]:
+    places: dict[Plan, list[int]] = {}
+    for place, plan in enumerate(plans):
+        if plan is not None:
+            places.setdefault(plan, []).append(place)
+    return {plan: np.array(found, np.int64) for plan, found in places.items()}
 
 
 def _same(some: Sequence[Example], others: Sequence[Example]) -> bool:

@@ -90,7 +90,8 @@ class Shapes:
         self._cut = re.compile("(" + "|".join(map(re.escape, texts)) + ")") if texts else re.compile(r"(?!)()")
         wanted = looked_for(renderer.template.source)
         can_cut = tokenizer.is_fast and cuts_are_hard(tokenizer)
-        self._usable = wanted is not None and renderer.train_on != "everything" and can_cut
+        self.are_usable = wanted is not None and renderer.train_on != "everything" and can_cut
+        """Whether this template and tokenizer have shapes at all."""
         self._compared = frozenset(wanted.compared if wanted else ())
         searched = sorted({*texts, *(wanted.searched if wanted else ())})
         self._unusual = re.compile("|".join(map(re.escape, searched)) or r"(?!)")
@@ -98,9 +99,9 @@ class Shapes:
 
     def of(self, conversation: Conversation) -> Shape | None:
         """The shape of a conversation; None where it must be rendered in full."""
-        if not self._usable or conversation.text is not None or conversation.tools or conversation.template_kwargs:
+        if not self.are_usable or conversation.text is not None or conversation.tools or conversation.template_kwargs:
             return None
-        if conversation.weight != 1:
+        if conversation.weight != 1 or conversation.tokens is not None:
             return None
         for message in conversation.messages:
             if not self._is_plain(message):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sft.data.runs import Run
 from sft.data.types import Example, Ids, Mask, Source, Weights
 
 PLACES = "places.json"
@@ -41,10 +42,23 @@ class StoreWriter:
             self._weights.extend([1.0] * (self._offsets[-1] - len(self._weights)))
             self._weights.frombytes(np.ascontiguousarray(example.weights, dtype=np.float32).tobytes())
         self._offsets.append(len(self._ids))
-        place = (example.source.path, example.source.unit)
-        self._origin.append(self._paths.setdefault(place, len(self._paths)))
+        self._origin.append(self._origin_of(example.source))
         self._line.append(example.source.line)
         self._turn.append(-1 if example.turn is None else example.turn)
+
+    def extend(self, run: Run) -> None:
+        """Append many examples."""
+        start = self._offsets[-1]
+        self._ids.frombytes(np.ascontiguousarray(run.ids, dtype=np.int32).tobytes())
+        self._mask += np.ascontiguousarray(run.mask, dtype=np.uint8).data
+        self._offsets.frombytes((run.offsets[1:] + (start - run.offsets[0])).tobytes())
+        sources = [conversation.source for conversation in run.conversations]
+        self._origin.extend([self._origin_of(source) for source in sources])
+        self._line.extend([source.line for source in sources])
+        self._turn.frombytes(np.ascontiguousarray(run.turns, dtype=np.int32).tobytes())
+
+    def _origin_of(self, source: Source) -> int:
+        return self._paths.setdefault((source.path, source.unit), len(self._paths))
 
     def counts(self) -> tuple[int, int, int]:
         """Examples, tokens and trained tokens so far."""

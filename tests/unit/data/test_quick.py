@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase
 
 from sft.data import quick
 from sft.data.looked_for import looked_for
-from sft.data.quick import Differs, render_by_shape, rendered_or_refused
+from sft.data.quick import Differs, InFull, render_by_shape, rendered_alone
 from sft.data.render import Renderer
+from sft.data.runs import Run
 from sft.data.shapes import Shapes
 from sft.data.templates import read_template, template_names
-from sft.data.types import Conversation, Message, Source
+from sft.data.types import Conversation, Example, Message, Source
 from sft.errors import RowError
 
 MARKERS = re.compile(r"<\|?[\w/]+\|?>|\[/?[A-Z_]+\]|<\|?[\w]+?>")
@@ -57,12 +60,27 @@ def conversations() -> list[Conversation]:
     return made
 
 
+def one_by_one(rendered: Iterable[Run | InFull]) -> list[tuple[Conversation, list[Example] | RowError]]:
+    """Each conversation with its examples."""
+    found: list[tuple[Conversation, list[Example] | RowError]] = []
+    for made in rendered:
+        if isinstance(made, InFull):
+            found.append((made.conversation, made.examples))
+            continue
+        split = 0
+        for conversation, group in groupby(zip(made.conversations, made, strict=True), key=itemgetter(0)):
+            found.append((conversation, [example for _, example in group]))
+            split += len(found[-1][1]) > 1
+        assert split == made.num_split
+    return found
+
+
 def compare(renderer: Renderer, full: Renderer, rows: Sequence[Conversation]) -> int:
     """How many rows were rendered by shape; fails where one is not what it is in full."""
-    rendered = list(render_by_shape(renderer, rows))
+    rendered = one_by_one(render_by_shape(renderer, rows))
     assert [row.source for row, _ in rendered] == [row.source for row in rows]
     for row, examples in rendered:
-        expected = rendered_or_refused(full, row)
+        expected = rendered_alone(full, row).examples
         if isinstance(expected, RowError):
             assert str(examples) == str(expected)
             continue
