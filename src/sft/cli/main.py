@@ -49,7 +49,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
-QUIETENED = ("bitsandbytes", "transformers.integrations.hub_kernels")
+QUIETENED = ("bitsandbytes", "transformers.integrations.hub_kernels", "torchao", "torch.utils._pytree")
 """Loggers that speak of each kernel that is not installed; training says so itself where it matters."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 from transformers import TrainerState, TrainingArguments
 
 from sft.data.collate import TrainingRows
@@ -15,6 +16,7 @@ from sft.models.quantization import Quantization, write_quantization
 from sft.training.gather import gather_weights, read_weights
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
+from sft.training.warm_up import square_warm_up
 
 
 class RunTrainer(LoraPlusTrainer):
@@ -24,6 +26,8 @@ class RunTrainer(LoraPlusTrainer):
     throughput: Throughput
     quantization: Quantization | None = None
     """How the base under an adapter is held."""
+    warmup_shape: str = "linear"
+    """How the learning rate rises."""
 
     def restore(self, checkpoint: Path) -> None:
         """Take the history of a checkpoint, and its weights or those of the best one, without training on."""
@@ -31,6 +35,15 @@ class RunTrainer(LoraPlusTrainer):
         best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
         weights = checkpoint if best is None else checkpoint.parent / Path(best).name
         read_weights(self.accelerator.unwrap_model(self.model), weights)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
+        """The schedule that the arguments ask for, with the beginning that the options ask for."""
+        is_new = self.lr_scheduler is None
+        schedule = super().create_scheduler(num_training_steps, optimizer)
+        if is_new and self.warmup_shape == "quadratic":
+            steps = self.args.get_warmup_steps(num_training_steps)
+            square_warm_up(schedule, steps, name=str(self.args.lr_scheduler_type.value))
+        return schedule
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         return self.order

@@ -38,6 +38,7 @@ from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
 from sft.training.dead_adapters import DeadAdapters
 from sft.training.dpo_run import preference_trainer
 from sft.training.early_stopping import StopEarly
+from sft.training.fewer_bits import fewer_bits_callbacks
 from sft.training.isolation import prove_isolation
 from sft.training.launch import announce
 from sft.training.optimizer import refuse_foreign_optimizer
@@ -236,7 +237,7 @@ def build_trainer(
     """The trainer over the plan's rows, with all that happens beside the steps."""
     refuse_foreign_optimizer(args, config.loraplus_lr_ratio)
     folder = Path(config.output_dir)
-    ours: list[TrainerCallback] = [MetricsFile(folder), Progress()]
+    ours: list[TrainerCallback] = [MetricsFile(folder), Progress(), *fewer_bits_callbacks(config)]
     if config.use_lora:
         ours.append(DeadAdapters(config.target_modules))
     if "trainer_log" in config.also_write:
@@ -261,6 +262,7 @@ def build_trainer(
     else:
         trainer = walk_trainer(**both)
     trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
+    trainer.warmup_shape = config.warmup_shape
     trainer.quantization = quantization_of(config)
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place
     return trainer

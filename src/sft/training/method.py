@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from sft.config import SFTConfig
+from sft.models.qat import rounding_of
 from sft.models.quantization import quantization_of
 
 
 def describe_method(config: SFTConfig) -> str:
     """'QLoRA r=8, NF4, double quantisation, LoRA+ 16x' or 'full fine-tuning of the last 2 decoder layers'."""
-    parts = _adapter_parts(config) if config.use_lora else [_full(config)]
+    parts = _adapter_parts(config) if config.use_lora else [_full(config), *_bits(config)]
     noise = config.training_arguments.get("neftune_noise_alpha")
     return ", ".join([*parts, f"NEFTune alpha {noise:g}"] if noise else parts)
 
@@ -30,6 +31,13 @@ def _adapter_parts(config: SFTConfig) -> list[str]:
 def _variants(config: SFTConfig) -> list[str]:
     parts = [name for name, on in (("rsLoRA", config.use_rslora), ("DoRA", config.use_dora)) if on]
     return parts + ([f"start {config.init_lora_weights}"] if config.init_lora_weights != "default" else [])
+
+
+def _bits(config: SFTConfig) -> list[str]:
+    rounding = rounding_of(config)
+    parts = [] if rounding is None else [rounding.describe()]
+    named = (("products in 8-bit floats", config.float8_training), ("zeros kept", config.keep_zeros))
+    return parts + [name for name, on in named if on]
 
 
 def _full(config: SFTConfig) -> str:

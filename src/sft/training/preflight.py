@@ -12,6 +12,7 @@ from sft.training.arguments import require_trackers
 from sft.training.build import refuse_packing_by_family
 from sft.training.checkpoints import clear_run, find_checkpoint
 from sft.training.dpo_run import require_trl
+from sft.training.fewer_bits import refuse_fewer_bits
 from sft.training.launch import advise_all_devices, announce, is_main_process, local_rank, refuse_lost_processes
 from sft.training.parallel import trains_on_cpu
 from sft.training.strategy import AskedStrategy, asked_strategy
@@ -29,6 +30,7 @@ def refuse_early(config: SFTConfig) -> AskedStrategy:
     require_trackers(config)
     strategy = ask_strategy(config)
     refuse_packing_by_family(config)
+    refuse_fewer_bits(config)
     for note in config.notes:
         announce(f"note: {note}")
     return strategy

@@ -24,6 +24,7 @@ from sft.training.arguments import training_arguments
 from sft.training.base import RunTrainer
 from sft.training.build import build_model, build_trainer, kernels_of, pad_id, settle_attention
 from sft.training.checkpoints import refuse_changed_run
+from sft.training.fewer_bits import apply_fewer_bits
 from sft.training.gather import loading_whole_models
 from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
 from sft.training.method import describe_method
@@ -119,6 +120,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     with loading_whole_models() if is_last(checkpoint, plan) else nullcontext():
         model = build_model(config, tokenizer)
     settle_attention(model, config, data, pad_id(tokenizer))
+    apply_fewer_bits(model, config)  # after that proof: rounding leaps where sums differ by an ulp
     if args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = may_leave_weights_unused(model)
     trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
