@@ -14,6 +14,7 @@ from sft.config.fewer_bits import FewerBitsOptions
 from sft.config.model import ModelOptions
 from sft.config.option import Option
 from sft.config.output import OutputOptions
+from sft.config.speed import SpeedOptions
 from sft.config.stage import StageOptions
 from sft.config.training import TrainingOptions
 
@@ -23,6 +24,7 @@ SECTIONS: dict[str, type] = {
     "stage": StageOptions,
     "adapter": AdapterOptions,
     "training": TrainingOptions,
+    "speed": SpeedOptions,
     "bits": FewerBitsOptions,
     "evaluation": EvaluationOptions,
     "output": OutputOptions,

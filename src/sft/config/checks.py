@@ -16,6 +16,7 @@ from sft.config.data import COLUMN_NAMES, ROLE_MEANINGS
 from sft.config.fewer_bits_checks import FEWER_BITS_RULES
 from sft.config.model import SPECIAL_TOKENS
 from sft.config.output import ALSO_WRITTEN
+from sft.config.speed_checks import SPEED_REMARKS, SPEED_RULES
 from sft.config.stage_checks import STAGE_REMARKS, STAGE_RULES
 from sft.config.training_arguments import installed_enumerations, installed_trackers
 
@@ -542,9 +543,11 @@ RULES: tuple[Rule, ...] = (
     two_shardings,
     *STAGE_RULES,
     *FEWER_BITS_RULES,
+    *SPEED_RULES,
 )
 
 REMARKS: tuple[Rule, ...] = (
+    *SPEED_REMARKS,
     epochs_beside_steps,
     intervals_not_used,
     warm_up_not_used,

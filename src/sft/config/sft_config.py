@@ -16,6 +16,7 @@ from sft.config.model import ModelOptions
 from sft.config.output import OutputOptions
 from sft.config.renamed import apply_renames
 from sft.config.resolve import resolve
+from sft.config.speed import SpeedOptions
 from sft.config.stage import StageOptions
 from sft.config.training import TrainingOptions
 from sft.config.values import RawValue
@@ -29,6 +30,7 @@ class SFTConfig(
     StageOptions,
     AdapterOptions,
     TrainingOptions,
+    SpeedOptions,
     FewerBitsOptions,
     EvaluationOptions,
     OutputOptions,

@@ -315,6 +315,48 @@ PROBLEMS = [
         "no room for an answer",
     ),
     Case(
+        "batches_by_tokens_of_packed_rows",
+        {"tokens_per_batch": 4096, "packing": True},
+        {"tokens_per_batch": 4096},
+        "nothing to sort",
+    ),
+    Case(
+        "batches_by_tokens_elsewhere",
+        {"tokens_per_batch": 4096, "stage": "dpo"},
+        {"tokens_per_batch": 4096},
+        "pairs of answers",
+    ),
+    Case(
+        "batch_smaller_than_a_row",
+        {"tokens_per_batch": 100, "max_length": 101},
+        {"tokens_per_batch": 101, "max_length": 101},
+        "would fit no batch",
+    ),
+    Case(
+        "chosen_layers_without_checkpointing",
+        {"gradient_checkpointing_every": 2},
+        {"gradient_checkpointing_every": 2, "gradient_checkpointing": True},
+        "no layer is recomputed",
+    ),
+    Case(
+        "layers_chosen_twice",
+        {"gradient_checkpointing_every": 2, "gradient_checkpointing_layers": [0], "gradient_checkpointing": True},
+        {"gradient_checkpointing_layers": [0], "gradient_checkpointing": True},
+        "which layers are recomputed",
+    ),
+    Case(
+        "compiled_twice",
+        {"compile_layers": True, "torch_compile": True},
+        {"compile_layers": True},
+        "the whole model",
+    ),
+    Case(
+        "figures_of_another_loss",
+        {"log_token_figures": True, "stage": "dpo"},
+        {"log_token_figures": True},
+        "figures of its own",
+    ),
+    Case(
         "prompt_limit_not_used",
         {"max_prompt_length": 256, "stage": "dpo"},
         {"max_prompt_length": 256, "overlong": "cut_start", "stage": "dpo"},
@@ -342,6 +384,12 @@ SURPRISES = [
         {"validation_size": 0.1, "eval_strategy": "no"},
         {"eval_strategy": "no"},
         "eval_strategy",
+    ),
+    Case(
+        "batch_size_not_used",
+        {"tokens_per_batch": 4096, "per_device_train_batch_size": 8},
+        {"tokens_per_batch": 4096},
+        "makes the batches",
     ),
     Case(
         "evaluation_on_training_data",

@@ -1,0 +1,48 @@
+"""What makes a step quicker or lets it fit, without changing what is learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sft.config.option import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedOptions:
+    """Batches by tokens, memory against time, compiled layers (docs/speed.md)."""
+
+    tokens_per_batch: int | None = option(
+        None,
+        "Without packing: rows of about the same length share a forward pass of at most so many tokens, padding "
+        "counted, in place of per_device_train_batch_size rows of any length. Unset: not used.",
+        minimum=2,
+    )
+    gradient_checkpointing_every: int = option(
+        1,
+        "With gradient_checkpointing: recompute every n-th layer only. 2: about half the extra time, and half of the "
+        "memory saved.",
+        minimum=1,
+    )
+    gradient_checkpointing_layers: list[int] | None = option(
+        None, "With gradient_checkpointing: numbers of the layers that are recomputed, from 0. Unset: all."
+    )
+    offload_activations: bool = option(
+        False,
+        "Keep what the backward pass needs in the memory of the CPU instead of that of the GPU, large tensors only. "
+        "With gradient_checkpointing little is left to move, which is the usual way to use it.",
+    )
+    compile_layers: bool = option(
+        False,
+        "Compile the layers of the model with torch.compile, once for all that are alike. Takes a minute or more "
+        "before the first step and needs a C++ compiler on a CPU.",
+    )
+    keep_cpu_memory: bool = option(
+        True,
+        "On a CPU under Linux: the process keeps memory that a step has freed, for the next step, instead of giving it "
+        "back to the system.",
+    )
+    log_token_figures: bool = option(
+        False,
+        "Log, beside the training loss, the mean entropy of the predictions of trained tokens (entropy, in nats) and "
+        "the share of these tokens that the model ranked first (token_accuracy). About a fifth more time in the loss.",
+    )
