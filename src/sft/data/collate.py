@@ -26,11 +26,17 @@ class TrainingRows:
 
     Empty rows fill up the last step of an epoch where the processes would otherwise get unequal numbers of rows.
     They carry no label, so they change neither the loss nor its divisor.
+
+    Args:
+        computed: tokens of each example that go through the model, from its beginning, shape (examples,); None: all.
     """
 
-    def __init__(self, store: ExampleStore, packs: Sequence[Pack] | None = None) -> None:
+    def __init__(
+        self, store: ExampleStore, packs: Sequence[Pack] | None = None, *, computed: npt.NDArray[np.int64] | None = None
+    ) -> None:
         self.store = store
         self.packs = packs
+        self._computed = store.lengths if computed is None else computed
 
     def __len__(self) -> int:
         return len(self.store) if self.packs is None else len(self.packs)
@@ -38,15 +44,49 @@ class TrainingRows:
     def __getitem__(self, index: int) -> list[Example]:
         if index == EMPTY_ROW:
             return []
-        return [self.store[index]] if self.packs is None else [self.store[i] for i in self.packs[index]]
+        return [self.example(i) for i in ([index] if self.packs is None else self.packs[index])]
+
+    def example(self, index: int) -> Example:
+        """One example, as far as it goes through the model."""
+        example, length = self.store[index], int(self._computed[index])
+        return example if length == len(example) else example.head(length)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens per row, shape (rows,)."""
-        lengths = self.store.lengths
+        """Tokens per row that go through the model, shape (rows,)."""
+        lengths = self._computed
         if self.packs is None:
             return lengths
         return np.array([lengths[pack].sum() for pack in self.packs], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The part of every row that is one process's, where several share rows: the same length for each."""
+
+    rank: int
+    size: int
+
+    def take(self, batch: Batch, filled: npt.NDArray[np.int64]) -> Batch:
+        """Its part of a batch of whole rows. ``labels`` and ``loss_weights`` have the next slot at their end, too.
+
+        Args:
+            filled: (batch, seq), 1 where a token is.
+        """
+        width = filled.shape[1] // self.size
+        part = slice(self.rank * width, (self.rank + 1) * width)
+        ahead = slice(part.start, part.stop + 1)
+        labels = torch.nn.functional.pad(batch["labels"], (0, 1), value=NOT_TRAINED)[:, ahead]
+        taken = Batch(input_ids=batch["input_ids"][:, part], labels=labels)
+        taken["position_ids"] = batch["position_ids"][:, part]
+        weights = batch.get("loss_weights", torch.ones_like(batch["labels"], dtype=torch.float32))
+        weights = torch.nn.functional.pad(weights, (0, 1))[:, ahead]
+        taken["num_tokens"] = int(filled[:, part].sum())
+        taken["num_trained"] = float(weights[:, 1:][labels[:, 1:] != NOT_TRAINED].sum(dtype=torch.float64))
+        taken["documents"] = batch["documents"]
+        if "loss_weights" in batch:
+            taken["loss_weights"] = weights
+        return taken
 
 
 @dataclass(frozen=True)
@@ -63,8 +103,13 @@ class Collator:
     by_document: bool = False
     """Add ``documents``, for a model that attends to each alone."""
 
+    stretch: Stretch | None = None
+    """Give this part of the rows only; ``documents`` are those of the whole rows."""
+
     def __call__(self, rows: Sequence[Sequence[Example]]) -> Batch:
         seq = max([1, *(sum(len(example) for example in row) for row in rows)])
+        if self.stretch is not None:
+            seq = -(-seq // self.stretch.size) * self.stretch.size
         shape = (len(rows), seq)
         ids = np.full(shape, self.pad_token_id, np.int64)
         labels = np.full(shape, NOT_TRAINED, np.int64)
@@ -87,7 +132,8 @@ class Collator:
             filled[row, :start] = 1
             positions[row, start:] = np.arange(seq - start)  # padding is a document of its own
         batch = Batch(input_ids=torch.from_numpy(ids), labels=torch.from_numpy(labels))
-        if self.packed:
+        batch["trained_slots"] = torch.from_numpy(np.flatnonzero(labels != NOT_TRAINED))
+        if self.packed or self.stretch is not None:
             batch["position_ids"] = torch.from_numpy(positions)
         else:
             filled[filled.sum(axis=1) == 0, 0] = 1  # an empty row must attend to something
@@ -98,4 +144,4 @@ class Collator:
             batch["documents"] = find_documents(len(rows) * seq, spans)
         if self.weighted:
             batch["loss_weights"] = torch.from_numpy(weights)
-        return batch
+        return batch if self.stretch is None else self.stretch.take(batch, filled)

@@ -165,6 +165,16 @@ class ExampleStore:
         return self.offsets[1:] - self.offsets[:-1]
 
     @property
+    def lengths_to_last_trained(self) -> npt.NDArray[np.int64]:
+        """Tokens per example up to its last trained one, at least 1, shape (examples,)."""
+        starts, ends = self.offsets[:-1], self.offsets[1:].copy()
+        left = np.arange(len(self))
+        while len(left):  # as often as the longest tail has tokens, over ever fewer examples
+            left = left[(ends[left] - starts[left] > 1) & (self._mask[ends[left] - 1] == 0)]
+            ends[left] -= 1
+        return ends - starts
+
+    @property
     def trained_lengths(self) -> npt.NDArray[np.int64]:
         """Trained tokens per example, shape (examples,)."""
         running = np.concatenate([[0], np.cumsum(self._mask, dtype=np.int64)])

@@ -149,6 +149,17 @@ class Example:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def head(self, length: int) -> Example:
+        """Its first ``length`` tokens, without the text."""
+        return Example(
+            input_ids=self.input_ids[:length],
+            loss_mask=self.loss_mask[:length],
+            text="",
+            source=self.source,
+            turn=self.turn,
+            weights=None if self.weights is None else self.weights[:length],
+        )
+
     @property
     def num_trained_tokens(self) -> int:
         """Tokens with mask 1. The first token of a sequence is never predicted, so it is never trained."""
@@ -173,6 +184,8 @@ class Batch(TypedDict, total=False):
     """int64 (batch, seq): restarts at 0 with each document of a packed row."""
     attention_mask: Any
     """int64 (batch, seq): 1 where a token is. Absent for packed rows, which are isolated by position_ids."""
+    trained_slots: Any
+    """int64 (trained,): slots of the flattened batch that have a label. Absent where a row is shared by processes."""
     loss_weights: Any
     """float32 (batch, seq). Absent when every weight is 1."""
     documents: Any

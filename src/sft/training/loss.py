@@ -25,9 +25,21 @@ from sft.training.head_loss import LogitForm, cross_entropy
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "documents")
 
 
-def shift_labels(labels: Tensor) -> Tensor:
-    """Labels (batch, seq) -> what each position must predict (batch, seq): the next token's label."""
-    return nn.functional.pad(labels[:, 1:], (0, 1), value=NOT_TRAINED)
+def trained_positions(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Which slots of the flattened batch predict a trained token, which token each, and what each counts.
+
+    Each of shape (trained,); None where every token counts 1. Where the collator says where labels stand, nothing here
+    waits for a device.
+    """
+    labels, seq = batch["labels"], batch["input_ids"].shape[1]
+    slots = batch.get("trained_slots")
+    if slots is None:
+        slots = (labels != NOT_TRAINED).flatten().nonzero().squeeze(1)
+        slots = slots[slots % labels.shape[1] != 0]  # the first of a row is predicted by nothing
+    weights = batch.get("loss_weights")
+    # of a stretch of a row the label after its end is known, too: then rows of labels are longer by one
+    before = slots - 1 - slots // labels.shape[1] * (labels.shape[1] - seq)
+    return before, labels.flatten()[slots], None if weights is None else weights.flatten()[slots]
 
 
 def summed_loss(head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm | None = None) -> tuple[Tensor, Any]:
@@ -47,15 +59,10 @@ def summed_loss(head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm
         The sum (scalar) and the model's outputs. Their logits are those of the trained positions only, shape
         (trained, vocab), row by row; with ``form`` there are none, shape (0, vocab).
     """
-    targets = shift_labels(batch["labels"])
-    trained = targets != NOT_TRAINED
-    targets = targets[trained]
-    weights = batch.get("loss_weights")
-    if weights is not None:
-        weights = nn.functional.pad(weights[:, 1:], (0, 1))[trained]
+    positions, targets, weights = trained_positions(batch)
     inputs = {name: value for name, value in batch.items() if name in MODEL_INPUTS}
     attention = documents_known() if "documents" in batch else nullcontext()
-    with only_positions(head, trained, empty=form is not None) as seen, attention:
+    with only_positions(head, positions, empty=form is not None) as seen, attention:
         outputs = model(**inputs, use_cache=False)
     if not seen:
         raise ModelError(
@@ -86,12 +93,12 @@ class HeadInput:
 def only_positions(head: nn.Module, kept: Tensor, *, empty: bool = False) -> Iterator[list[HeadInput]]:
     """While open, ``head`` sees hidden states (kept, hidden) instead of (batch, seq, hidden), or (0, hidden).
 
-    ``kept`` is a boolean (batch, seq). The list it yields holds what was kept, once the head was called.
+    ``kept`` are slots of the flattened batch. The list it yields holds what was kept, once the head was called.
     """
     seen: list[HeadInput] = []
 
     def select(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        states = args[0][kept.to(args[0].device)]
+        states = args[0].flatten(0, -2).index_select(0, kept.to(args[0].device))
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         seen.append(HeadInput(states, dtype))
