@@ -40,7 +40,7 @@ def test_example_of_a_format_is_read_as_that_format(format_type: str, line: str)
     row = Row(json.loads(line), Source("docs/data.md", 1))
     assert detect_format([row], {}).format_type == format_type
     conversation = FORMATS[format_type](row, FormatOptions())
-    assert conversation.text or conversation.messages[-1].role == "assistant"
+    assert conversation.tokens or conversation.text or conversation.messages[-1].role == "assistant"
 
 
 def test_every_format_has_an_example() -> None:

@@ -502,6 +502,14 @@ def _is_inside(path: str, folder: str) -> bool:
     return inner == outer or outer in inner.parents
 
 
+def lengths_that_leave_nothing(candidate: Candidate) -> Iterator[str]:
+    if candidate.min_length > candidate.max_length:
+        yield (
+            f"{candidate.at('min_length')} is more than {candidate.at('max_length')}, so that no example is left. Make "
+            "min_length smaller, or max_length larger."
+        )
+
+
 RULES: tuple[Rule, ...] = (
     two_precisions,
     half_precision_on_cpu,
@@ -523,6 +531,7 @@ RULES: tuple[Rule, ...] = (
     template_without_chat_template,
     two_held_out_sets,
     fractional_counts,
+    lengths_that_leave_nothing,
     no_steps,
     evaluation_without_data,
     task_options_without_tasks,

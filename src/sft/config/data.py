@@ -7,7 +7,7 @@ from typing import Any
 
 from sft.config.option import option
 
-FORMAT_TYPES = ("alpaca", "sharegpt", "messages", "prompt_completion", "text", "custom")
+FORMAT_TYPES = ("alpaca", "sharegpt", "messages", "prompt_completion", "text", "custom", "tokens")
 TRAIN_ON = ("answers", "last_answer", "everything")
 OVERLONG = ("drop", "cut_start", "cut_end", "error")
 COLUMN_NAMES = (
@@ -64,6 +64,11 @@ class DataOptions:
         "use_chat_template false, 'Input: ' on a line of its own.",
     )
     system_prompt: str | None = option(None, "System message for conversations that have none.")
+    deduplicate: bool = option(
+        False,
+        "Leave out rows that say exactly what an earlier one says, from whatever source, and count them. Training and "
+        "evaluation data each by themselves.",
+    )
     max_bad_rows: int = option(
         0, "Rows that may be unusable (each counted with its reason) before the run is refused.", minimum=0
     )
@@ -100,6 +105,11 @@ class DataOptions:
     )
 
     max_length: int = option(2048, "Most tokens in one example, and the length of a packed row.", minimum=2)
+    min_length: int = option(
+        1,
+        "Examples of fewer tokens are left out and counted: such as all that are too short to teach long context.",
+        minimum=1,
+    )
     overlong: str = option(
         "drop",
         "Examples longer than max_length: drop (counted), cut_start or cut_end (whole turns leave from that side; the "

@@ -18,6 +18,7 @@ WITHOUT_MEANING: Mapping[str, Mapping[str, str]] = {
         "packing": "blocks are full already; isolate_documents says whether documents in one see each other",
         "train_on": "every token is trained",
         "overlong": "a long document goes on in the next block",
+        "min_length": "documents are joined into full blocks",
         "rewritten_history": "there are no turns",
         "chat_template_kwargs": "texts are not rendered by a template",
         "use_chat_template": "texts are not rendered by a template",
@@ -28,6 +29,7 @@ WITHOUT_MEANING: Mapping[str, Mapping[str, str]] = {
     },
     "dpo": {
         "packing": "pairs are not packed",
+        "min_length": "no pair is too short",
         "train_on": "what is compared is the last answer",
         "rewritten_history": "only the last answer is trained",
         "train_tasks": "rows of tasks have one answer, not two",

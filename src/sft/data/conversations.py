@@ -57,6 +57,9 @@ class ConversationSet:
     overlapping: Counter[str] = field(default_factory=Counter)
     """Rows that hold what an evaluation will ask, by task and how; left out unless ``allow_contamination``."""
 
+    duplicates: int = 0
+    """Rows that say exactly what an earlier one says; left out (``deduplicate``)."""
+
     notes: list[str] = field(default_factory=list)
     """What a person should know, such as files of a folder that were skipped."""
 
@@ -69,6 +72,7 @@ class ConversationSet:
             rejected_places=(self.rejected_places + other.rejected_places)[:PLACES_KEPT],
             num_rows=self.num_rows + other.num_rows,
             overlapping=self.overlapping + other.overlapping,
+            duplicates=self.duplicates + other.duplicates,
             notes=self.notes + other.notes,
         )
 
@@ -83,6 +87,7 @@ class ConversationSet:
             rejected_places=list(self.rejected_places) if rejected else [],
             num_rows=len(chosen) + bad,
             overlapping=self.overlapping.copy() if rejected else Counter(),
+            duplicates=self.duplicates if rejected else 0,
             notes=list(self.notes) if rejected else [],
         )
 
@@ -122,6 +127,7 @@ def read_conversations(
             drop_system=spec.drop_system,
             system_prompt=system_prompt,
             input_separator=input_separator,
+            response_prefix=spec.response_prefix,
         )
         read = _read_source(spec, options, found)
         weight = spec.weight if spec.sample is None else spec.sample / max(1, len(read))

@@ -2,7 +2,7 @@
 
 A conversation is cut by whole exchanges (a user turn and what answers it) and rendered again, so the text that is left
 is still exactly what the chat template writes and every trained answer keeps its end token. The system turn stays.
-Plain text is cut by tokens. What cannot be cut honestly is dropped and counted.
+Plain text, and rows that are tokens, are cut by tokens. What cannot be cut honestly is dropped and counted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def fit_length(
         )
     if overlong == "drop":
         return f"longer than max_length {max_length}"
-    if conversation.text is not None:
+    if conversation.text is not None or conversation.tokens is not None:
         cut = cut_tokens(example, max_length, from_start=overlong == "cut_start")
     else:
         cut = _cut_exchanges(conversation, example, render, max_length, from_start=overlong == "cut_start")

@@ -29,6 +29,7 @@ from sft.config import SFTConfig
 from sft.data.blocks import render_blocks
 from sft.data.cache import CacheEntry, cached, hash_code, hash_text
 from sft.data.conversations import ConversationSet, MoreRows, read_conversations, refuse_bad_rows
+from sft.data.duplicates import without_duplicates
 from sft.data.lengths import fit_length
 from sft.data.pairs import render_pairs
 from sft.data.quick import Differs, InFull, render_by_shape, render_in_full
@@ -165,6 +166,7 @@ def fill_store(
         rejected=conversations.rejected.copy(),
         rejected_places=list(conversations.rejected_places),
         overlapping=conversations.overlapping.copy(),
+        duplicates=conversations.duplicates,
         contaminated=config.allow_contamination,
         formats=dict(conversations.formats),
         notes=list(conversations.notes),
@@ -232,7 +234,8 @@ def fit_run(run: Run, renderer: Renderer, config: SFTConfig, report: DataReport)
     """The same for many examples: those that fit stay together."""
     report.split += run.num_split
     start = 0
-    for place in np.flatnonzero(run.lengths > config.max_length).tolist():
+    too_long_or_short = (run.lengths > config.max_length) | (run.lengths < config.min_length)
+    for place in np.flatnonzero(too_long_or_short).tolist():
         yield run.part(start, place)
         yield from fit_example(run.conversations[place], run[place], renderer, config, report)
         start = place + 1
@@ -246,6 +249,9 @@ def fit_example(
     fitted = fit_length(conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong)
     if isinstance(fitted, str):
         report.drop(str(example.source), fitted, len(example))
+        return
+    if len(fitted) < config.min_length:
+        report.drop(str(example.source), f"shorter than min_length {config.min_length}", len(fitted))
         return
     report.cut += fitted is not example
     yield fitted
@@ -293,8 +299,9 @@ def fingerprints(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, more: Mo
     """Everything that decides the prepared data, by name; a change of any makes it be prepared anew."""
     rules = (
         "format_type", "columns", "role_names", "input_separator", "system_prompt", "use_chat_template", "max_bad_rows",
+        "deduplicate",
         "chat_template_kwargs", "train_on", "rewritten_history", "allow_special_tokens", "append_eos",
-        "max_length", "overlong", "validation_size", "max_train_samples",
+        "max_length", "min_length", "overlong", "validation_size", "max_train_samples",
         "allow_contamination", "stage", "isolate_documents", "max_prompt_length",
     )  # fmt: skip
     parts = {name: json.dumps(getattr(config, name), sort_keys=True) for name in rules}
@@ -322,7 +329,7 @@ def stop_tokens(writer: StoreWriter, tokenizer: PreTrainedTokenizerBase) -> list
 
 
 def _read(config: SFTConfig, data_path: str | list[Any] | None) -> ConversationSet:
-    return read_conversations(
+    found = read_conversations(
         _specs(config, data_path),
         role_names=config.role_names,
         system_prompt=config.system_prompt,
@@ -331,6 +338,7 @@ def _read(config: SFTConfig, data_path: str | list[Any] | None) -> ConversationS
         max_bad_rows=config.max_bad_rows,
         seed=config.seed,
     )
+    return without_duplicates(found) if config.deduplicate else found
 
 
 def input_separator(config: SFTConfig) -> str:

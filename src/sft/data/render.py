@@ -23,7 +23,8 @@ from sft.data.control import UNSHIELDED, ControlTokens, Shield, Uncovered
 from sft.data.encode import Encoder
 from sft.data.example import Stretch, make_example
 from sft.data.markers import disagreement
-from sft.data.types import Conversation, Example, Message
+from sft.data.token_rows import example_of_tokens
+from sft.data.types import Conversation, Example, Message, TokenRow
 from sft.errors import RowError, TemplateError
 
 
@@ -88,7 +89,9 @@ class Renderer:
             TemplateError: the template cannot say honestly which tokens are trained.
         """
         try:
-            if conversation.text is not None:
+            if conversation.tokens is not None:
+                examples = [self._take(conversation, conversation.tokens)]
+            elif conversation.text is not None:
                 examples = [self._render_text(conversation, conversation.text)]
             else:
                 examples = self._render_chat(conversation)
@@ -147,6 +150,10 @@ class Renderer:
         bos = self._bos_before(text)
         written = shield.uncover(bos + shield.cover(self.control, text))
         return self.encoder.encode(written.text, owned=written.owned, begins_at=len(bos)).ids
+
+    def _take(self, conversation: Conversation, tokens: TokenRow) -> Example:
+        everything = self.train_on == "everything"
+        return example_of_tokens(conversation, tokens, vocabulary=len(self.tokenizer), trains_everything=everything)
 
     # Chats
 

@@ -33,6 +33,9 @@ class DataReport:
     contaminated: bool = False
     """They were trained on all the same, because ``allow_contamination`` said so. False: they were left out."""
 
+    duplicates: int = 0
+    """Rows that say exactly what an earlier one says, and were left out."""
+
     dropped: Counter[str] = field(default_factory=Counter)
     """Examples left out because of their length, by reason."""
 
@@ -95,8 +98,8 @@ def explain_nothing_trained(report: DataReport, max_length: int) -> str:
     """Say why no token is left to train, and what would leave some."""
     if not report.rows:
         return "the data has no rows"
-    if report.dropped_lengths:
-        longer = sorted(report.dropped_lengths)
+    longer = sorted(length for length in report.dropped_lengths if length > max_length)
+    if longer:
         total = report.examples + len(longer)
         enough = _round_up(longer[int(0.95 * (len(longer) - 1))])
         kept = report.examples + sum(length <= enough for length in longer)
@@ -104,6 +107,8 @@ def explain_nothing_trained(report: DataReport, max_length: int) -> str:
             f"{len(longer)} of {total} examples are longer than max_length {max_length} "
             f"(shortest {longer[0]}, longest {longer[-1]} tokens); max_length {enough} would keep {kept}"
         )
+    if report.dropped:
+        return f"every example was left out: {count_reasons(report.dropped)}"
     if report.overlapping and not report.contaminated:
         return (
             f"{report.overlapping.total()} of {report.rows} rows hold what eval_tasks will ask and were left out: "

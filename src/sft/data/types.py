@@ -95,9 +95,20 @@ class Message:
         return turn
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRow:
+    """A row that was made into tokens elsewhere."""
+
+    ids: Ids
+    """Token ids, shape (length,)."""
+
+    trained: Mask | None
+    """1 where the row's labels ask for loss, shape (length,); None where it has no labels."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """Messages in order, or a plain text; what the chat template is asked to write."""
+    """Messages in order, or a plain text; what the chat template is asked to write. Or tokens, which nothing writes."""
 
     messages: tuple[Message, ...]
     source: Source
@@ -109,6 +120,9 @@ class Conversation:
 
     prompt: str | None = None
     """With ``text``: the untrained head of it (prompt/completion rows that name no roles)."""
+
+    tokens: TokenRow | None = None
+    """What the row has in place of messages and text, where it was made into tokens elsewhere."""
 
     rejected: Conversation | None = None
     """In a preference row: the same conversation, but for the last answer, which is worse."""

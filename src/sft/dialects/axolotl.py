@@ -27,6 +27,7 @@ from sft.dialects.axolotl_keys import (
     SIZES,
     TRACKERS,
 )
+from sft.dialects.axolotl_metrics import METRIC_KEYS, translate_metrics
 from sft.dialects.axolotl_schedule import SCHEDULE_KEYS, translate_schedule
 from sft.dialects.axolotl_sharding import SHARDING_KEYS, recomputes, translate_sharding
 from sft.dialects.translation import EMPTY, OFF, Draft, Translation, is_empty, is_true
@@ -34,6 +35,7 @@ from sft.dialects.translation import EMPTY, OFF, Draft, Translation, is_empty, i
 NAME = "axolotl"
 
 DATA_KEYS = ("datasets", "test_datasets", "val_set_size", "train_on_inputs", "chat_template", "chat_template_jinja")
+OLD_PACKING = "max_packed_sequence_len"
 PRECISION_KEYS = ("bf16", "fp16", "bfloat16", "float16")
 ADAPTERS = {"lora": True, "qlora": True, "none": False}
 OVERLONG = {"drop": "drop", "truncate": "cut_end", "raise": "error"}
@@ -62,9 +64,11 @@ def translate(values: Values, overrides: Values) -> Translation:
     translate_data(draft, given)
     translate_schedule(draft, given)
     translate_sharding(draft, given)
+    translate_metrics(draft, given)
+    _translate_old_packing(draft, given)
     _translate_precision(draft, given, adapts=adapts)
     _translate_trackers(draft, given)
-    settled = (*DATA_KEYS, *SCHEDULE_KEYS, *SHARDING_KEYS, *PRECISION_KEYS, *TRACKERS)
+    settled = (*DATA_KEYS, *SCHEDULE_KEYS, *SHARDING_KEYS, *METRIC_KEYS, *PRECISION_KEYS, *TRACKERS, OLD_PACKING)
     for key, raw in given.items():
         if key == "gradient_checkpointing" and recomputes(given):
             draft.ignore(key, raw, "activation_checkpointing of fsdp_config does it")
@@ -291,6 +295,19 @@ def _translate_packing(draft: Draft, key: str, raw: RawValue) -> None:
         draft.ignore(key, raw, "texts are joined and cut into full blocks")
     else:
         draft.give(key, raw, "packing")
+
+
+def _translate_old_packing(draft: Draft, values: Values) -> None:
+    """max_packed_sequence_len was once the length of packed rows; axolotl now names sample_packing in its place."""
+    raw, length = values.get(OLD_PACKING), values.get("sequence_len")
+    if raw is None:
+        return
+    if length is None or str(raw.value) != str(length.value):
+        draft.refuse(OLD_PACKING, "packed rows are as long as sequence_len. Use sample_packing: true", raw.origin)
+    elif "sample_packing" in values:
+        draft.ignore(OLD_PACKING, raw, "sample_packing says it")
+    elif not _pretrains(draft):
+        draft.give(OLD_PACKING, replace(raw, value=True), "packing", "the old name of sample_packing")
 
 
 def _pretrains(draft: Draft) -> bool:

@@ -18,6 +18,23 @@ from sft.dialects.translation import EMPTY, Draft
 
 FILE_KINDS = ("json", "csv", "parquet")
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+ALPACA_TEMPLATES = {
+    "alpaca": "axolotl_alpaca",
+    "alpaca:instruct": "axolotl_alpaca",
+    "alpaca:chat": "axolotl_alpaca_chat",
+    "alpaca:phi": "axolotl_alpaca_phi",
+    "jeopardy": "axolotl_alpaca",
+}
+"""Types that are questions and answers in columns, and the text of each."""
+
+JEOPARDY = {
+    "format_type": "custom",
+    "columns": {"prompt": "question", "input": "category", "response": "answer"},
+    "response_prefix": "what is ",
+}
+"""How axolotl reads rows of the game show: the category is the input, and answers are put as questions."""
+
+WITHOUT_TEMPLATE = {"completion", "tokens"}
 ALPACA_SEPARATOR = "\n\n### Input:\n"
 OWN_TEMPLATE = "own"
 TEMPLATES = {
@@ -59,7 +76,7 @@ class DataSets:
 
     sources: list[Any] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
-    """alpaca, alpaca:chat, chat_template, completion, or a template of the user's as text."""
+    """Templates of ALPACA_TEMPLATES, chat_template, completion, tokens, or a template of the user's as text."""
 
     masks: set[str] = field(default_factory=set)
     separators: set[str] = field(default_factory=set)
@@ -120,9 +137,9 @@ def _read_kind(
     kind = entry.get("type")
     if isinstance(kind, Mapping):
         _read_user_type(draft, place, origin, kind, source, found)
-    elif kind in ("alpaca", "alpaca:chat"):
-        source["format_type"] = "alpaca"
-        found.kinds.add(str(kind))
+    elif kind in ALPACA_TEMPLATES:
+        source |= JEOPARDY if kind == "jeopardy" else {"format_type": "alpaca"}
+        found.kinds.add(ALPACA_TEMPLATES[kind])
         found.separators.add(ALPACA_SEPARATOR)
     elif kind == "chat_template":
         source["format_type"] = "messages"
@@ -131,14 +148,16 @@ def _read_kind(
         source |= {"format_type": "text", "columns": {"text": entry.get("field") or "text"}}
         found.kinds.add("completion")
     elif not kind:
-        draft.refuse(
-            f"{place}.type", "is empty: rows of token ids cannot be read. Give rows of text, and a type", origin
+        source["format_type"] = "tokens"
+        found.kinds.add("tokens")
+        draft.join(
+            f"{place}.type", RawValue(kind, origin), "data_path", "without a type: input_ids and labels as they are"
         )
     else:
         draft.refuse(
             f"{place}.type",
-            f"{kind!r} is not known. Known are alpaca, alpaca:chat, chat_template, completion, or a mapping with "
-            "field_instruction, field_output and format",
+            f"{kind!r} is not known. Known are {', '.join(ALPACA_TEMPLATES)}, chat_template, completion, a mapping "
+            "with field_instruction, field_output and format, or nothing for rows of token ids",
             origin,
         )
     for name in ("chat_template", "chat_template_jinja"):
@@ -304,10 +323,14 @@ def _translate_held_out(draft: Draft, values: Values) -> None:
 def _translate_mask(draft: Draft, values: Values, found: DataSets) -> None:
     raw = values.get("train_on_inputs")
     everything = raw is not None and str(raw.value).lower() in TRUE_WORDS
-    if raw is not None and everything and found.kinds != {"completion"}:
+    if raw is not None and everything and not found.kinds <= WITHOUT_TEMPLATE:
         draft.give("train_on_inputs", replace(raw, value="everything"), "train_on")
     elif raw is not None:
-        draft.ignore("train_on_inputs", raw, "prompts are not trained; a plain text is trained whole either way")
+        draft.ignore(
+            "train_on_inputs",
+            raw,
+            "prompts are not trained; a plain text is trained whole and token ids have labels of their own, either way",
+        )
     if not everything and "last_answer" in found.masks:
         if found.masks == {"last_answer"}:
             draft.default("train_on", "last_answer", "roles_to_train and train_on_eos are empty")
@@ -320,23 +343,25 @@ def _translate_template(draft: Draft, values: Values, found: DataSets) -> None:
     asked = {
         name: values[name] for name in ("chat_template", "chat_template_jinja") if name in values
     } or found.templates
-    kinds = found.kinds - {"completion"}
+    kinds = found.kinds - WITHOUT_TEMPLATE
+    if found.kinds == WITHOUT_TEMPLATE:
+        draft.refuse("datasets", "type completion is cut into blocks, token ids are not. Train one of them")
+        return
     if len(kinds) > 1:
         draft.refuse("datasets", f"types {', '.join(map(repr, sorted(kinds)))} need a template each. Train one of them")
         return
-    kind = next(iter(kinds), "completion")
-    if kind == "chat_template":
+    kind = next(iter(kinds or found.kinds), "completion")
+    if kind == "chat_template" or (kind == "tokens" and asked):
         _name_template(draft, asked)
         return
     for name, raw in asked.items():
         draft.ignore(name, raw, "the type of the data says the text, and that template is saved with the model")
-    if kind == "completion":
-        if found.kinds:
+    if kind in WITHOUT_TEMPLATE:
+        if "completion" in found.kinds:
             draft.default("stage", "pretrain", "type: completion trains every token of a text, a long one in pieces")
             draft.default("isolate_documents", True, "texts that share a block do not see each other")
         return
-    named = {"alpaca": "axolotl_alpaca", "alpaca:chat": "axolotl_alpaca_chat"}.get(kind, kind)
-    draft.default("chat_template", named, "the text of the data's type; it is saved with the model")
+    draft.default("chat_template", kind, "the text of the data's type; it is saved with the model")
     if len(found.separators) == 1:
         draft.default(
             "input_separator", next(iter(found.separators)), "what stands between instruction and input there"

@@ -125,6 +125,8 @@ def describe_plan(plan: Plan) -> str:
         name = "asked too" if report.contaminated else "left out"
         what = "trained on all the same (allow_contamination)" if report.contaminated else "evaluation will ask them"
         lines.append((name, f"{report.overlapping.total():,}: {count_reasons(report.overlapping)}; {what}"))
+    if report.duplicates:
+        lines.append(("duplicates", f"{report.duplicates:,} rows say what an earlier one says; left out (deduplicate)"))
     if report.cut:
         lines.append(("cut", f"{report.cut:,} examples shortened by whole turns to max_length"))
     if report.split:
@@ -169,6 +171,7 @@ def _counts(report: DataReport) -> dict[str, Any]:
         "rejected": dict(report.rejected),
         "overlapping": dict(report.overlapping),
         "contaminated": report.contaminated,
+        "duplicates": report.duplicates,
         "dropped": dict(report.dropped),
         "cut": report.cut,
         "split": report.split,

@@ -60,6 +60,8 @@ def task_rows(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> MoreRows
 
     def overlap(conversation: Conversation) -> str | None:
         texts = [message.content for message in conversation.messages] or [conversation.text or ""]
+        if conversation.tokens is not None:
+            texts = [str(tokenizer.decode(conversation.tokens.ids.tolist(), skip_special_tokens=True))]
         reason = guard.overlap(texts)
         return None if reason is None else str(reason)
 

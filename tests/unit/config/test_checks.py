@@ -27,6 +27,12 @@ class Case:
 
 PROBLEMS = [
     Case(
+        "lengths_that_leave_nothing",
+        {"min_length": 513, "max_length": 512},
+        {"min_length": 512, "max_length": 512},
+        "so that no example is left",
+    ),
+    Case(
         "task_options_without_tasks",
         {"eval_samples": 5},
         {"eval_samples": 5, "eval_tasks": ["qmsum"]},

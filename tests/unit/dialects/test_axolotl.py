@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from sft.config import RawValue, SFTConfig
+from sft.data.formats import FORMATS, FormatOptions
+from sft.data.sources import parse_sources
 from sft.data.templates import read_template
+from sft.data.types import Row, Source
 from sft.dialects import Translation, recognise, translate
 from sft.errors import ConfigError
 
@@ -167,6 +170,77 @@ def test_alpaca_chat_is_the_text_of_its_prompter() -> None:
     )
 
 
+PAIRED = "paired with an input that provides further context"
+
+
+def test_alpaca_phi_is_the_text_of_its_prompter() -> None:
+    """axolotl writes a row with input and one without differently around their ends; so does the template."""
+    import jinja2
+
+    assert as_config(datasets=[{"path": "rows.jsonl", "type": "alpaca:phi"}]).chat_template == "axolotl_alpaca_phi"
+    template = jinja2.Template(read_template("axolotl_alpaca_phi"))
+    head = "Below is an instruction that describes a task{}. Write a response that appropriately completes the request."
+    for question, opening, turn in (
+        ("Add.\n\n### Input:\n2 and 3", f", {PAIRED}", "Add.<|end|>2 and 3<|assistant|>"),
+        ("Add.", "", "Add.<|end|>\n<|assistant|>\n"),
+    ):
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "5"}]
+        written = template.render(messages=messages, eos_token="</s>")
+        assert written == f"<|system|>\n{head.format(opening)}<|end|>\n<|user|>\n{turn}5</s>"
+
+
+def test_jeopardy_rows_are_questions_with_a_category_and_answers_put_as_questions() -> None:
+    config = as_config(datasets=[{"path": "rows.jsonl", "type": "jeopardy"}])
+    assert (config.chat_template, config.input_separator) == ("axolotl_alpaca", "\n\n### Input:\n")
+    [source] = parse_sources(config.data_path or "")
+    row = Row({"question": "It is 3.14", "category": "numbers", "answer": "pi"}, Source("rows.jsonl", 1))
+    options = FormatOptions(
+        columns=source.columns, response_prefix=source.response_prefix, input_separator=config.input_separator or ""
+    )
+    said = [message.content for message in FORMATS[source.format_type or ""](row, options).messages]
+    assert said == ["It is 3.14\n\n### Input:\nnumbers", "what is pi"]
+
+
+def test_rows_without_a_type_are_token_ids() -> None:
+    ids = {"path": "ids.parquet", "type": None}
+    config = as_config(datasets=[ids])
+    assert (config.data_path, config.stage, config.chat_template) == (
+        [{"path": "ids.parquet", "format_type": "tokens"}], "sft", None,
+    )  # fmt: skip
+    assert as_config(datasets=[ids], chat_template="chatml").chat_template == "chatml"
+    assert as_config(datasets=[ids, {"path": "rows.jsonl", "type": "alpaca"}]).chat_template == "axolotl_alpaca"
+    assert status(read(datasets=[ids], train_on_inputs=True), "train_on_inputs") == "ignored"
+    mixed = read(datasets=[ids, {"path": "t", "type": "completion"}])
+    assert [note.key for note in mixed.notes if note.status == "refused"] == ["datasets"]
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"do_causal_lm_eval": True, "eval_causal_lm_metrics": ["perplexity"]}, None),
+        ({"do_causal_lm_eval": True, "eval_causal_lm_metrics": ["perplexity", "chrf"]}, "eval_causal_lm_metrics"),
+        ({"do_causal_lm_eval": True}, "do_causal_lm_eval"),
+        ({"do_causal_lm_eval": False, "eval_causal_lm_metrics": ["chrf"]}, None),
+        ({"eval_causal_lm_metrics": ["chrf"]}, None),
+    ],
+)
+def test_perplexity_is_ours_and_other_metrics_are_refused_by_name(given: dict[str, Any], refused: str | None) -> None:
+    translation = read(**given)
+    assert [note.key for note in translation.notes if note.status == "refused"] == ([refused] if refused else [])
+    assert {note.key for note in translation.notes} >= set(given)
+
+
+def test_the_old_name_of_packing() -> None:
+    assert as_config(sequence_len=64, max_packed_sequence_len=64).packing is True
+    assert as_config(sequence_len=64, max_packed_sequence_len=64, sample_packing=False).packing is False
+    assert status(read(sequence_len=64, max_packed_sequence_len=128), "max_packed_sequence_len") == "refused"
+
+
+def test_rows_left_out() -> None:
+    config = as_config(dataset_exact_deduplication=True, min_sample_len=10)
+    assert (config.deduplicate, config.min_length) == (True, 10)
+
+
 def test_turns_under_other_names() -> None:
     entry = {
         **CHAT,
@@ -215,7 +289,6 @@ def test_the_template_of_a_chat() -> None:
         ({"message_field_training_detail": "detail"}, "datasets[1].message_field_training_detail"),
         ({"field_thinking": "thoughts"}, "datasets[1].field_thinking"),
         ({"type": "sharegpt"}, "datasets[1].type"),
-        ({"type": None}, "datasets[1].type"),
         ({"path": None}, "datasets[1].path"),
         ({"fild_messages": "x"}, "datasets[1].fild_messages"),
     ],

@@ -16,6 +16,7 @@ from sft.data.formats.preference import PAIR_FORMATS, detect_pairs
 from sft.data.formats.prompt_completion import convert_prompt_completion
 from sft.data.formats.sharegpt import convert_sharegpt
 from sft.data.formats.text import convert_text
+from sft.data.formats.tokens import convert_tokens
 from sft.data.types import Conversation, Row
 
 __all__ = [
@@ -36,4 +37,5 @@ FORMATS: dict[str, Callable[[Row, FormatOptions], Conversation]] = {
     "prompt_completion": convert_prompt_completion,
     "text": convert_text,
     "custom": convert_custom,
+    "tokens": convert_tokens,
 }

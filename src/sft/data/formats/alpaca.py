@@ -31,7 +31,10 @@ def convert_question(
         question = f"{question}{options.input_separator}{beside}" if question else beside
     if not question or question.isspace():
         refuse(row, "empty prompt", f"The column {prompt!r} holds no text")
-    messages = [Message(role="user", content=question), Message(role="assistant", content=required_text(row, response))]
+    answer = required_text(row, response)
+    if answer:
+        answer = options.response_prefix + answer
+    messages = [Message(role="user", content=question), Message(role="assistant", content=answer)]
     column = options.column("history", "history")
     history = row.values.get(column)
     if history:

@@ -81,7 +81,7 @@ def check_columns_exist(rows: Sequence[Row], columns: Mapping[str, str]) -> None
 
 def _fit(row: Row, columns: Mapping[str, str]) -> Detection | None:
     """Return the first format that fits; one that `columns` speaks of is the only one tried."""
-    fits = {("messages",): _fit_chat, ("prompt", "response"): _fit_question, ("text",): _fit_text}
+    fits = {("messages",): _fit_chat, ("prompt", "response"): _fit_question, ("text",): _fit_text, (): _fit_tokens}
     named = [fit for keys, fit in fits.items() if any(key in columns for key in keys)]
     found = (fit(row.values, columns) for fit in named or fits.values())
     return next((one for one in found if one is not None), None)
@@ -118,6 +118,10 @@ def _fit_text(values: Mapping[str, Any], columns: Mapping[str, str]) -> Detectio
     return Detection("text", f"rows have {column} and no answer apart from it") if column in values else None
 
 
+def _fit_tokens(values: Mapping[str, Any], columns: Mapping[str, str]) -> Detection | None:
+    return Detection("tokens", "rows have input_ids, and no text") if "input_ids" in values else None
+
+
 def _refuse_preferences(row: Row, columns: Mapping[str, str]) -> None:
     """Pairs and marks of preference are data for DPO and KTO; half of their answers are the ones not wanted."""
     if "response" in columns or "messages" in columns:
@@ -144,6 +148,7 @@ _KNOWN: Mapping[str, str] = {
     "prompt_completion": "prompt, completion",
     "text": "text",
     "custom": "such as question, answer",
+    "tokens": "input_ids, labels",
 }
 
 

@@ -66,6 +66,9 @@ class FormatOptions:
     drop_system: bool = False
     """Whether system messages of the rows are left out; ``system_prompt`` comes in their place."""
 
+    response_prefix: str = ""
+    """What every answer of a question with columns of its own begins with, over what the row has."""
+
     input_separator: str = "\n\n"
     """What stands between instruction and input. LLaMA-Factory writes one line break instead."""
 

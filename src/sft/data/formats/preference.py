@@ -19,6 +19,7 @@ from sft.data.formats.fields import describe, parsed, refuse, required_text, sho
 from sft.data.formats.messages import CHAT_COLUMNS
 from sft.data.formats.options import FormatOptions
 from sft.data.formats.prompt_completion import convert_prompt_completion
+from sft.data.formats.tokens import refuse_pair
 from sft.data.formats.turns import read_turns
 from sft.data.types import Conversation, Message, Row
 
@@ -164,5 +165,6 @@ PAIR_FORMATS: dict[str, Convert] = {
     "prompt_completion": convert_pair(_convert_prompt),
     "text": convert_pair(_convert_text),
     "custom": convert_pair(convert_custom),
+    "tokens": refuse_pair,
 }
 """By the format of the prompt."""

@@ -62,6 +62,9 @@ class SourceSpec:
     drop_system: bool = False
     """Leave the system messages of its conversations out."""
 
+    response_prefix: str = ""
+    """What every answer begins with, before what the row has. For questions and answers in columns."""
+
 
 def parse_sources(
     data_path: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any],
@@ -168,7 +171,7 @@ def _read_numbers(values: dict[str, Any], where: str) -> list[str]:
 def _check_texts(values: Mapping[str, Any], where: str) -> list[str]:
     problems = [
         f"{where}.{key} is {values[key]!r}; it must be text"
-        for key in ("subset", "split", "revision", "format_type", "role_key", "content_key")
+        for key in ("subset", "split", "revision", "format_type", "role_key", "content_key", "response_prefix")
         if not isinstance(values.get(key, ""), str)
     ]
     format_type = values.get("format_type")

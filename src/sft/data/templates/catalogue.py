@@ -60,6 +60,7 @@ SHIPPED: Mapping[str, Shipped] = {
     "instruction": Shipped("instruction", "Instruction: / Response:, plain text", bos="habit"),
     "axolotl_alpaca": Shipped("axolotl_alpaca", "Stanford Alpaca's with its two openings, as axolotl", bos="habit"),
     "axolotl_alpaca_chat": Shipped("axolotl_alpaca_chat", "the same as SYSTEM: / USER: / ASSISTANT:", bos="habit"),
+    "axolotl_alpaca_phi": Shipped("axolotl_alpaca_phi", "the same with Phi-3's markers, as axolotl", PHI3),
     # families
     "baichuan": Shipped("baichuan", "Baichuan-13B-Chat", ("<reserved_102>", "<reserved_103>")),
     "baichuan2": Shipped("baichuan2", "Baichuan2-Chat", ("<reserved_106>", "<reserved_107>")),

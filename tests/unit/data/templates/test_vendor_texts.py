@@ -110,6 +110,11 @@ VENDORS: dict[str, Texts] = {
         "SYSTEM: S\nUSER: Q1\nASSISTANT:A1</s>USER: Q2\nASSISTANT:A2</s>",
         "SYSTEM: S\nUSER: Q1\nASSISTANT:",
     ),
+    "axolotl_alpaca_phi": Texts(
+        f"<|system|>\n{ALPACA}<|end|>\n<|user|>\nQ1<|end|>\n<|assistant|>\nA1</s>",
+        "<|system|>\nS<|end|>\n<|user|>\nQ1<|end|>\n<|assistant|>\nA1</s><|user|>\nQ2<|end|>\n<|assistant|>\nA2</s>",
+        "<|system|>\nS<|end|>\n<|user|>\nQ1<|end|>\n<|assistant|>\n",
+    ),
     "baichuan": Texts(
         "<reserved_102>Q1<reserved_103>A1</s>",
         "S<reserved_102>Q1<reserved_103>A1</s><reserved_102>Q2<reserved_103>A2</s>",
