@@ -10,6 +10,7 @@
     │   └── ExportError          a merge or save whose result would not equal what was trained (also a RuntimeError)
     ├── GenerationError          an engine that is not there, died, hung, answered nonsense or from the wrong weights;
     │                            it costs one evaluation, never a training run
+    ├── CheckpointError          a checkpoint that cannot be written, or must not be; the earlier ones are whole
     ├── PeerLost                 another process of this run died, hangs or is cut off; the checkpoints are whole
     └── TrainingStopped          a signal asked for a stop and everything was saved; exits with 75
 
@@ -81,6 +82,10 @@ class ExportError(UserError, RuntimeError):
 
 class GenerationError(SftError):
     """An engine that cannot be trusted with an answer; who trains records it and goes on."""
+
+
+class CheckpointError(SftError):
+    """The disk takes no checkpoint, or there is nothing left that is worth one. What was saved before stays."""
 
 
 class PeerLost(SftError):

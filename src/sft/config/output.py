@@ -27,6 +27,16 @@ class OutputOptions:
     save_strategy: str = option("steps", "When checkpoints are written.", choices=["steps", "epoch", "no"])
     save_steps: float = option(500, "Steps between checkpoints: below 1 a share of all steps.", above=0)
     save_total_limit: int | None = option(3, "Checkpoints kept; the oldest go first. Unset: all.", minimum=1)
+    save_in_background: bool | None = option(
+        None,
+        "Write checkpoints from a copy in memory while training goes on. Unset: where free memory takes the copy twice.",
+    )
+    on_failed_save: str = option(
+        "continue",
+        "What becomes of a run when a checkpoint cannot be written (a full disk): continue, with the ones that are "
+        "there, or stop.",
+        choices=["continue", "stop"],
+    )
     run_name: str | None = option(None, "Name of the run in trackers. Unset: output_dir.")
     report_to: str | list[str] = option(
         "none",

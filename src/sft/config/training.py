@@ -60,5 +60,12 @@ class TrainingOptions:
         maximum=86_400,
     )
     resume_from_checkpoint: str | None = option(
-        "auto", "Checkpoint folder to go on from. auto: the newest in output_dir, if there is one. none: start anew."
+        "auto",
+        "Checkpoint folder to go on from. auto: the newest undamaged one in output_dir, if there is one. none: start "
+        "anew.",
+    )
+    allow_change: list[str] = option(
+        [],
+        "Go on from a checkpoint although these changed since: data, chat_template, tokenizer, seed, rows_per_step, "
+        "code, ... (the refusal names them and says what it means). It is recorded in run.json.",
     )

@@ -8,18 +8,24 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainingArguments
 
 from sft.data.collate import TrainingRows
 from sft.models.adapted import is_adapted
 from sft.models.quantization import Quantization, write_quantization
-from sft.training.gather import gather_weights, read_weights
+from sft.training.checkpoints.restoring import RestoringTrainer
+from sft.training.gather import gather_weights, read_weights, saved_as_whole
+from sft.training.mesh import Mesh
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
 from sft.training.warm_up import square_warm_up
 
 
-class RunTrainer(LoraPlusTrainer):
+SCHEDULER = "scheduler.pt"
+"""Where transformers keeps the state of the learning rate."""
+
+
+class RunTrainer(RestoringTrainer, LoraPlusTrainer):
     """A Trainer that a run can be assembled around; what is learned, and from what, is its subclasses' own."""
 
     order: RowOrder
@@ -31,10 +37,7 @@ class RunTrainer(LoraPlusTrainer):
 
     def restore(self, checkpoint: Path) -> None:
         """Take the history of a checkpoint, and its weights or those of the best one, without training on."""
-        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
-        weights = checkpoint if best is None else checkpoint.parent / Path(best).name
-        read_weights(self.accelerator.unwrap_model(self.model), weights)
+        read_weights(self.accelerator.unwrap_model(self.model), self.take_history(checkpoint))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
         """The schedule that the arguments ask for, with the beginning that the options ask for."""

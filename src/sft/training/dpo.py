@@ -115,9 +115,6 @@ class PreferenceTrainer(RunTrainer, DPOTrainer):  # type: ignore[misc]
         else:
             Trainer.log(self, logs, start_time)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        Trainer._save_checkpoint(self, model, trial)  # without TRL's card
-
     def _send_telemetry(self) -> None:
         """TRL reports each start to its makers. Here nothing is."""
 

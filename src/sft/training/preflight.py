@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import torch
 
 from sft.config import SFTConfig, require_data
+from sft.errors import ConfigError
 from sft.training.also_write import require_what_is_written
 from sft.training.arguments import require_trackers
 from sft.training.build import refuse_packing_by_family
-from sft.training.checkpoints import clear_run, find_checkpoint
+from sft.training.checkpoints import clear_run, find_checkpoint, remove_leftovers
+from sft.training.checkpoints.find import describe_damage
+from sft.training.checkpoints.lock import hold_folder
+from sft.training.checkpoints.manifest import damage
 from sft.training.dpo_run import require_trl
 from sft.training.fewer_bits import refuse_fewer_bits
 from sft.training.launch import advise_all_devices, announce, is_main_process, local_rank, refuse_lost_processes
 from sft.training.parallel import trains_on_cpu
+from sft.training.peers import told_by_first
 from sft.training.strategy import AskedStrategy, asked_strategy
 
 
@@ -52,12 +58,42 @@ def ask_strategy(config: SFTConfig) -> AskedStrategy:
 
 
 def open_folder(config: SFTConfig) -> Path | None:
-    """Make room in output_dir if that was asked for, and find the checkpoint to go on from."""
+    """Take output_dir for this run, make room in it if that was asked for, and find the checkpoint to go on from.
+
+    The first process does it for all (``checkpoint_for_all``).
+
+    Raises:
+        ConfigError: it cannot be written to, another run is in it, or the checkpoint asked for is none.
+    """
+    if not is_main_process():
+        return None
     folder = Path(config.output_dir)
-    if config.overwrite_output_dir and is_main_process():
+    hold_folder(folder)
+    remove_leftovers(folder)
+    if config.overwrite_output_dir:
         clear_run(folder)
     anew = config.overwrite_output_dir and config.resume_from_checkpoint == "auto"
     return None if anew else find_checkpoint(config.resume_from_checkpoint, folder)
+
+
+def checkpoint_for_all(config: SFTConfig, found: Path | None) -> Path | None:
+    """What the first process found (``open_folder``), on every process.
+
+    Raises:
+        ConfigError: a process does not see it.
+    """
+    folder = Path(config.output_dir)
+    told = "" if found is None else found.name if found.parent == folder else str(found)
+    told = told_by_first(told)
+    if not told:
+        return None
+    checkpoint = folder / told
+    if not is_main_process() and (wrong := damage(checkpoint, hashes=False)):
+        raise ConfigError(
+            f"the first process goes on from {told}, which this one ({socket.gethostname()}) does not see as it is: "
+            f"{describe_damage(wrong)}. Give all machines an output_dir that they share."
+        )
+    return checkpoint
 
 
 def prepared_once(config: SFTConfig) -> SFTConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from sft.config import SFTConfig
 from sft.data.cache import hash_text
 from sft.models.adapters import count_parameters
 from sft.models.qat import rounding_of
+from sft.training.checkpoints.changes import fingerprints_of_run
+from sft.training.checkpoints.disk import write_whole
 from sft.training.method import describe_method
 from sft.training.plan import Plan
 
@@ -46,7 +47,14 @@ def describe_run(config: SFTConfig, plan: Plan, model: nn.Module, *, kernels: di
         },
         "notes": list(config.notes),
         "plan": plan.to_dict(),
-        "fingerprints": {**meta["parts"], "model config": hash_text(model.config.to_json_string())},  # type: ignore[operator, union-attr]
+        "fingerprints": fingerprints_of_run(
+            {**meta["parts"], "model config": hash_text(model.config.to_json_string())},  # type: ignore[operator, union-attr]
+            config,
+            plan.to_dict(),
+            model,
+            installed_versions(),
+        ),
+        "allowed_changes": [],
         "method": describe_method(config),
         "rounding": None if rounding is None else rounding.to_dict(),
         "parameters": {"trainable": trainable, "total": total},
@@ -82,9 +90,7 @@ def describe_device() -> dict[str, Any]:
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write ``run.json`` beside and rename it into place, so that a reader never sees half of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{RECORD}.{os.getpid()}"
-    beside.write_text(json.dumps(record, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
-    os.replace(beside, folder / RECORD)
+    write_whole(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False, default=str))
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

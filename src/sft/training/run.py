@@ -5,6 +5,7 @@ prepare  ->  make_plan  ->  build_model  ->  build_trainer  ->  train  ->  save
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -23,7 +24,10 @@ from sft.training.also_write import write_arguments, write_at_the_end
 from sft.training.arguments import training_arguments
 from sft.training.base import RunTrainer
 from sft.training.build import build_model, build_trainer, kernels_of, pad_id, settle_attention
-from sft.training.checkpoints import refuse_changed_run
+from sft.training.checkpoints.changes import read_identity, refuse_changed_run
+from sft.training.checkpoints.keeper import CheckpointKeeper
+from sft.training.checkpoints.lock import released_at_end, released_on_failure
+from sft.training.checkpoints.space import num_saves, require_space
 from sft.training.fewer_bits import apply_fewer_bits
 from sft.training.gather import loading_whole_models
 from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
@@ -38,9 +42,9 @@ from sft.training.parallel import (
     shared_facts,
     start_processes,
 )
-from sft.training.peers import agree, naming_peers
+from sft.training.peers import agree, naming_peers, told_by_first
 from sft.training.plan import Plan, describe_plan, make_plan
-from sft.training.preflight import open_folder, prepared_once, refuse_early
+from sft.training.preflight import checkpoint_for_all, open_folder, prepared_once, refuse_early
 from sft.training.record import describe_run, read_record, write_record
 from sft.training.run_log import end_log, keep_log
 from sft.training.save import ModelSaver, SavedModel, save_run
@@ -105,6 +109,7 @@ def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()
 
 @naming_peers()
 def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
+@released_on_failure
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
     strategy = refuse_early(config)
@@ -114,7 +119,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     data = prepare(prepared_once(config), tokenizer, more=more, quiet=not is_main_process())
     for note in unseen_tokens(config, tokenizer, data.train.examples):
         announce(f"note: {note}")
-    args = start(config, strategy, data, checkpoint)
+    args, checkpoint = start(config, strategy, data, checkpoint)
     set_seed(config.seed)
     plan = make_plan(config, data, world_size=world_size())
     with loading_whole_models() if is_last(checkpoint, plan) else nullcontext():
@@ -129,24 +134,34 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
 
         trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
     folder = Path(config.output_dir)
-    trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(folder, running)))
+    trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(trainer, folder, running)))
     run = AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
     record_beginning(run, strategy)
     return run
 
 
-def start(config: SFTConfig, strategy: AskedStrategy, data: PreparedData, checkpoint: Path | None) -> TrainingArguments:
-    """Start the processes as asked, and see that all of them are about to do the same."""
+def start(
+    config: SFTConfig, strategy: AskedStrategy, data: PreparedData, found: Path | None
+) -> tuple[TrainingArguments, Path | None]:
+    """Start the processes as asked, and see that all of them are about to do the same.
+
+    Args:
+        found: the checkpoint to go on from, in the first process.
+
+    Returns:
+        The arguments, and that checkpoint in every process.
+    """
     start_processes(strategy, timeout_seconds=config.ddp_timeout)
     args = training_arguments(
         config,
         has_eval=data.eval is not None,
         resuming=checkpoint is not None,
+    checkpoint = checkpoint_for_all(config, found)
         deepspeed=None if strategy.deepspeed is None else strategy.deepspeed.values,
     )
     refuse_other_strategy(strategy, args)
     agree(shared_facts(config, strategy, data=data.cache.folder.name, checkpoint=checkpoint))
-    return args
+    return args, checkpoint
 
 
 def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
@@ -158,32 +173,57 @@ def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
     config, folder = run.config, Path(run.config.output_dir)
     record = describe_run(config, run.plan, run.model, kernels=kernels_of(config, run.model).to_dict())
     if run.checkpoint is not None:
-        before = read_record(run.checkpoint.parent)
-        refuse_changed_run(before, record, run.checkpoint)
+        before = read_identity(run.checkpoint)
+        changes = refuse_changed_run(
+            before["fingerprints"], record["fingerprints"], run.checkpoint, allowed=config.allow_change
+        )
         refuse_other_shards(before, strategy, run.checkpoint)
     if is_main_process():
+    record["fingerprints"] = json.loads(told_by_first(json.dumps(record["fingerprints"])))
         write_record(folder, record)
         if "arguments" in config.also_write:
             write_arguments(config)
         if "log" in config.also_write:
+        record["allowed_changes"] = [*before["allowed_changes"], *changes]
+    run.trainer.keeper = make_keeper(config, run.trainer, record)
+    if is_main_process() and not is_last(run.checkpoint, run.plan):
+        saves = num_saves(run.trainer.args, run.plan.steps, run.plan.steps_per_epoch)
+        require_space(config, run.model, num_saves=saves)
             keep_log(folder, config.notes)
     announce(f"plan\n{describe_plan(run.plan)}")
     announce(describe_model(run.model, config))
 
 
-def note_strategy(folder: Path, running: StrategyInForce) -> None:
-    """Say what runs, and keep it in the record."""
+def make_keeper(config: SFTConfig, trainer: RunTrainer, record: dict[str, Any]) -> CheckpointKeeper:
+    """What writes the checkpoints of this run, and what they tell of it."""
+    return CheckpointKeeper(
+        Path(config.output_dir),
+        trainer.args.save_total_limit,
+        stop_on_failure=config.on_failed_save == "stop",
+        background=config.save_in_background,
+        identity={
+            "fingerprints": record["fingerprints"],
+            "processes": None,  # known when they run
+            "allowed_changes": record["allowed_changes"],
+        },
+    )
+
+
+def note_strategy(trainer: RunTrainer, folder: Path, running: StrategyInForce) -> None:
+    """Say what runs, and keep it in the record and in checkpoints."""
     announce(describe_strategy(running))
     if is_main_process():
         write_record(folder, {**(read_record(folder) or {}), "processes": running.to_dict()})
 
 
 @naming_peers()
+    trainer.keeper.identity["processes"] = running.to_dict()
 def train(run: AssembledRun) -> RunResult:
     """Train an assembled run to its end, save what came of it and complete its record."""
     started = time.perf_counter()
     trainer, folder = run.trainer, Path(run.config.output_dir)
     train_loss = metrics = None
+@released_at_end
     if run.checkpoint is not None and is_last(run.checkpoint, run.plan):
         announce(f"nothing left to train: {run.checkpoint} is the last of {run.plan.steps} steps")
         trainer.restore(run.checkpoint)

@@ -23,7 +23,8 @@ trainable_modules
 
 num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps learning_rate weight_decay
 warmup_steps warmup_shape lr_scheduler_type train_sampling_strategy optim max_grad_norm fp16 bf16 router_aux_loss
-gradient_checkpointing seed dataloader_num_workers ddp_timeout resume_from_checkpoint
+gradient_checkpointing seed dataloader_num_workers tensor_parallel_size context_parallel_size expert_parallel_size
+dp_replicate_size ddp_timeout resume_from_checkpoint allow_change
 
 tokens_per_batch gradient_checkpointing_every gradient_checkpointing_layers offload_activations compile_layers
 keep_cpu_memory log_token_figures
@@ -36,8 +37,8 @@ gen_questions_file gen_every_n_steps gen_max_new_tokens eval_tasks eval_samples 
 eval_engine_python eval_engine_url eval_engine_args truthfulqa_scorer bleurt_checkpoint combined_weights longbench_dir
 qmsum_dir truthfulqa_file
 
-output_dir overwrite_output_dir model_dir merged_dir logging_steps save_strategy save_steps save_total_limit run_name
-report_to also_write
+output_dir overwrite_output_dir model_dir merged_dir logging_steps save_strategy save_steps save_total_limit
+save_in_background on_failed_save run_name report_to also_write
 """
 
 

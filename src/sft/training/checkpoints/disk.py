@@ -1,0 +1,47 @@
+"""Files and folders that are on the disk when a function returns, and never half there under their own name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk. Windows opens no folders and needs no such call."""
+    if os.name != "nt":
+        sync_file(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file by one with this text; a reader, and the next run after a kill, see the old one or the new."""
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    sync_folder(path.parent)
+
+
+def move_into_place(folder: Path, place: Path) -> None:
+    """Give a folder its name. It is there for good, or not at all, when power fails."""
+    os.rename(folder, place)
+    sync_folder(place.parent)
+
+
+def remove_folder(folder: Path, trash: Path) -> None:
+    """Take a folder away: under another name first, so that a kill leaves nothing that looks whole."""
+    if trash.exists():
+        shutil.rmtree(trash)
+    move_into_place(folder, trash)
+    shutil.rmtree(trash, ignore_errors=True)  # what stays is taken by the next run
