@@ -27,6 +27,27 @@ def available_memory() -> int | None:
     return min(known) if known else None
 
 
+def resident_memory() -> int | None:
+    """Memory of this process that is not swapped out; None where the system does not say."""
+    return _status("VmRSS")
+
+
+def code_memory() -> int:
+    """Of it, what was mapped from libraries: it grows as more of their code is used. 0 where that is not known."""
+    try:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+    except OSError:
+        return 0
+    found, is_code = 0, False
+    for line in lines:
+        first = line.split(maxsplit=1)[0]
+        if not first.endswith(":"):
+            is_code = ".so" in line.rpartition("/")[2]
+        elif first == "Rss:" and is_code:
+            found += int(line.split()[1]) * 1024
+    return found
+
+
 def return_freed_memory() -> None:
     """Give back to the system what was freed here; glibc keeps blocks of less than 32 MB for itself.
 
