@@ -14,15 +14,10 @@ from sft.data.collate import TrainingRows
 from sft.models.adapted import is_adapted
 from sft.models.quantization import Quantization, write_quantization
 from sft.training.checkpoints.restoring import RestoringTrainer
-from sft.training.gather import gather_weights, read_weights, saved_as_whole
-from sft.training.mesh import Mesh
+from sft.training.gather import gather_weights, read_weights
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
 from sft.training.warm_up import square_warm_up
-
-
-SCHEDULER = "scheduler.pt"
-"""Where transformers keeps the state of the learning rate."""
 
 
 class RunTrainer(RestoringTrainer, LoraPlusTrainer):

@@ -108,8 +108,8 @@ def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()
 
 
 @naming_peers()
-def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
 @released_on_failure
+def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
     strategy = refuse_early(config)
@@ -152,11 +152,11 @@ def start(
         The arguments, and that checkpoint in every process.
     """
     start_processes(strategy, timeout_seconds=config.ddp_timeout)
+    checkpoint = checkpoint_for_all(config, found)
     args = training_arguments(
         config,
         has_eval=data.eval is not None,
         resuming=checkpoint is not None,
-    checkpoint = checkpoint_for_all(config, found)
         deepspeed=None if strategy.deepspeed is None else strategy.deepspeed.values,
     )
     refuse_other_strategy(strategy, args)
@@ -172,23 +172,23 @@ def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
     """
     config, folder = run.config, Path(run.config.output_dir)
     record = describe_run(config, run.plan, run.model, kernels=kernels_of(config, run.model).to_dict())
+    record["fingerprints"] = json.loads(told_by_first(json.dumps(record["fingerprints"])))
     if run.checkpoint is not None:
         before = read_identity(run.checkpoint)
         changes = refuse_changed_run(
             before["fingerprints"], record["fingerprints"], run.checkpoint, allowed=config.allow_change
         )
         refuse_other_shards(before, strategy, run.checkpoint)
-    if is_main_process():
-    record["fingerprints"] = json.loads(told_by_first(json.dumps(record["fingerprints"])))
-        write_record(folder, record)
-        if "arguments" in config.also_write:
-            write_arguments(config)
-        if "log" in config.also_write:
         record["allowed_changes"] = [*before["allowed_changes"], *changes]
     run.trainer.keeper = make_keeper(config, run.trainer, record)
     if is_main_process() and not is_last(run.checkpoint, run.plan):
         saves = num_saves(run.trainer.args, run.plan.steps, run.plan.steps_per_epoch)
         require_space(config, run.model, num_saves=saves)
+    if is_main_process():
+        write_record(folder, record)
+        if "arguments" in config.also_write:
+            write_arguments(config)
+        if "log" in config.also_write:
             keep_log(folder, config.notes)
     announce(f"plan\n{describe_plan(run.plan)}")
     announce(describe_model(run.model, config))
@@ -212,18 +212,18 @@ def make_keeper(config: SFTConfig, trainer: RunTrainer, record: dict[str, Any]) 
 def note_strategy(trainer: RunTrainer, folder: Path, running: StrategyInForce) -> None:
     """Say what runs, and keep it in the record and in checkpoints."""
     announce(describe_strategy(running))
+    trainer.keeper.identity["processes"] = running.to_dict()
     if is_main_process():
         write_record(folder, {**(read_record(folder) or {}), "processes": running.to_dict()})
 
 
 @naming_peers()
-    trainer.keeper.identity["processes"] = running.to_dict()
+@released_at_end
 def train(run: AssembledRun) -> RunResult:
     """Train an assembled run to its end, save what came of it and complete its record."""
     started = time.perf_counter()
     trainer, folder = run.trainer, Path(run.config.output_dir)
     train_loss = metrics = None
-@released_at_end
     if run.checkpoint is not None and is_last(run.checkpoint, run.plan):
         announce(f"nothing left to train: {run.checkpoint} is the last of {run.plan.steps} steps")
         trainer.restore(run.checkpoint)
