@@ -55,8 +55,8 @@ def test_the_saved_model_quantised_by_torchao_is_the_one_that_was_trained(train:
 def test_a_resumed_run_rounds_from_the_same_step_on(train: Callable[..., Any], settings: dict[str, Any]) -> None:
     late = {**QAT, "qat_start_step": 3, "qat_embedding": True, "qat_output_head": True}
     straight, plain = train("straight", **late), train("plain")
-    assert straight.losses[:3] == plain.losses[:3]
-    assert straight.losses[3] != plain.losses[3]
+    assert straight.losses[:3] == pytest.approx(plain.losses[:3], rel=1e-5)  # the head makes whole logits where it rounds
+    assert abs(straight.losses[3] - plain.losses[3]) > 1e-3
     for step in (2, 4):
         folder = straight.folder.parent / f"from-{step}"
         values = {**settings, **late, "output_dir": str(folder)}
@@ -67,7 +67,7 @@ def test_a_resumed_run_rounds_from_the_same_step_on(train: Callable[..., Any], s
 
 def test_groups_are_checked_before_data_is_read(settings: dict[str, Any], tmp_path: Path) -> None:
     asked = {**settings, **QAT, "qat_group_size": 48, "data_path": str(tmp_path / "absent.json")}
-    with pytest.raises(ModelError, match=r"groups of 48 .* q_proj \(32\)"):
+    with pytest.raises(ModelError, match=r"groups of 48 weights .*\.q_proj \(32\)"):
         run_training(SFTConfig(**asked, output_dir=str(tmp_path / "run")))
 
 

@@ -46,3 +46,9 @@ class SpeedOptions:
         "Log, beside the training loss, the mean entropy of the predictions of trained tokens (entropy, in nats) and "
         "the share of these tokens that the model ranked first (token_accuracy). About a fifth more time in the loss.",
     )
+    memory_check: str = option(
+        "refuse",
+        "What is done with the estimate of memory that stands before every run: refuse a run that cannot fit, before "
+        "its model is loaded; warn, and begin it all the same; off, make no estimate.",
+        choices=["refuse", "warn", "off"],
+    )
