@@ -70,8 +70,13 @@ class PeakMemory:
         self._start, self._began = _forget_peak(), time.perf_counter()
         return self
 
+    @staticmethod
+    def highest() -> int | None:
+        """The most since it was entered; None where the system does not say."""
+        return _status("VmHWM")
+
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
-        peak = _status("VmHWM")
+        peak = self.highest()
         self.seconds = time.perf_counter() - self._began
         if self._start is not None and peak is not None:
             self.rise = max(0, peak - self._start)
