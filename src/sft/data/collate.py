@@ -21,6 +21,10 @@ NOT_TRAINED = -100
 EMPTY_ROW = -1
 
 
+class RowGroup(list[list[Example]]):
+    """Rows that make a batch, where batches are formed before the collator sees them."""
+
+
 class TrainingRows:
     """What a DataLoader indexes: row ``i`` is the list of examples that share it; ``EMPTY_ROW`` holds none.
 
@@ -106,7 +110,10 @@ class Collator:
     stretch: Stretch | None = None
     """Give this part of the rows only; ``documents`` are those of the whole rows."""
 
-    def __call__(self, rows: Sequence[Sequence[Example]]) -> Batch:
+    def __call__(self, rows: Sequence[Sequence[Example] | RowGroup]) -> Batch:
+        return self._collate(_ungrouped(rows))
+
+    def _collate(self, rows: Sequence[Sequence[Example]]) -> Batch:
         seq = max([1, *(sum(len(example) for example in row) for row in rows)])
         if self.stretch is not None:
             seq = -(-seq // self.stretch.size) * self.stretch.size
@@ -145,3 +152,9 @@ class Collator:
         if self.weighted:
             batch["loss_weights"] = torch.from_numpy(weights)
         return batch if self.stretch is None else self.stretch.take(batch, filled)
+
+
+def _ungrouped(rows: Sequence[Sequence[Example] | RowGroup]) -> Sequence[Sequence[Example]]:
+    if not any(isinstance(row, RowGroup) for row in rows):
+        return rows  # type: ignore[return-value]
+    return [row for group in rows for row in group] or [[]]  # type: ignore[misc]

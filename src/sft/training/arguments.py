@@ -45,6 +45,8 @@ def training_arguments(
         logging_nan_inf_filter=False,  # a loss that is not a number is never shown as one
         use_cpu=not torch.accelerator.is_available(),
     )
+    if config.tokens_per_batch is not None:
+        values["per_device_train_batch_size"] = 1  # an item of the data is then a whole batch
     values.update(config.training_arguments)
     if values.get("tf32") and not is_torch_tf32_available():
         values["tf32"] = None  # it lets float32 products be coarser, which this machine cannot do

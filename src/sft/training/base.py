@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from transformers import TrainingArguments
 
 from sft.data.collate import TrainingRows
+from sft.data.token_batches import RowGroups
 from sft.models.adapted import is_adapted
 from sft.models.quantization import Quantization, write_quantization
 from sft.training.checkpoints.restoring import RestoringTrainer
@@ -113,7 +114,7 @@ class Throughput:
         return rates
 
 
-def train_order(args: TrainingArguments, rows: TrainingRows, *, filled: bool = True) -> RowOrder:
+def train_order(args: TrainingArguments, rows: TrainingRows | RowGroups, *, filled: bool = True) -> RowOrder:
     """Shuffled by ``data_seed`` (or ``seed``) and epoch, the longest row first; or as the data has them.
 
     ``filled``: empty rows fill the last step of an epoch up, where several processes would get unequal numbers.

@@ -20,6 +20,7 @@ from transformers import (
 from sft.config import SFTConfig
 from sft.data.collate import Collator, TrainingRows
 from sft.data.prepare import PreparedData, make_renderer
+from sft.data.token_batches import RowGroups
 from sft.data.types import Example
 from sft.errors import ConfigError, ModelError
 from sft.generation.in_process import generate
@@ -278,13 +279,16 @@ def walk_trainer(
 ) -> WalkTrainer:
     """The trainer of the stages that learn tokens."""
     data = plan.data
+    rows = TrainingRows(data.train.examples, plan.train_packs, computed=plan.train_computed)
     weighted = data.train.examples.weighted or (data.eval is not None and data.eval.examples.weighted)
     return WalkTrainer(
         model=model,
         args=args,
         tokenizer=tokenizer,
-        train_rows=TrainingRows(data.train.examples, plan.train_packs),
-        eval_rows=None if data.eval is None else TrainingRows(data.eval.examples, plan.eval_packs),
+        train_rows=rows if plan.batches is None else RowGroups(rows, plan.batches),
+        eval_rows=None
+        if data.eval is None
+        else TrainingRows(data.eval.examples, plan.eval_packs, computed=plan.eval_computed),
         collator=Collator(
             pad_id(tokenizer),
             packed=plan.train_packs is not None,

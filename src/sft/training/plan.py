@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sft.config import SFTConfig
 from sft.data.blocks import group_blocks
 from sft.data.packing import pack_examples, pack_in_order, packing_efficiency
 from sft.data.pairs import group_pairs
 from sft.data.prepare import PreparedData
 from sft.data.report import DataReport, count_reasons, histogram
+from sft.data.store import ExampleStore
+from sft.data.token_batches import form_batches, share_of_tokens
 from sft.data.types import Pack
 
 
@@ -26,8 +31,14 @@ class Plan:
     train_packs: list[Pack] | None
     """Which examples share a row, or make a pair of answers. None: one example a row."""
     eval_packs: list[Pack] | None
+    train_computed: npt.NDArray[np.int64]
+    """Tokens of each training example that go through the model: up to its last trained one."""
+    eval_computed: npt.NDArray[np.int64] | None
+    batches: list[list[int]] | None
+    """Which rows share a forward pass; None: as many as asked for, as they come."""
     efficiency: float
-    """Share of the packed rows' slots that hold a token; 1 without packing, where batches are padded as they come."""
+    """Share of the slots of packed rows, or of batches by tokens, that hold a token; 1 where batches are padded as they
+    come."""
     rows_per_step: int
     """Rows of one optimizer step, all processes and slices together."""
     steps_per_epoch: int
@@ -35,6 +46,11 @@ class Plan:
     files: list[str]
     order: str
     """In which order rows are seen: random or sequential."""
+
+    @property
+    def tokens_left_out(self) -> int:
+        """Training tokens that go through no model, for they follow the last trained token of their example."""
+        return int(self.data.train.examples.lengths.sum() - self.train_computed.sum())
 
     def to_dict(self) -> dict[str, Any]:
         """What `sft plan --json` prints."""
@@ -45,6 +61,8 @@ class Plan:
             **_counts(report),
             "packs": None if self.train_packs is None else len(self.train_packs),
             "packing_efficiency": round(self.efficiency, 4),
+            "tokens_left_out": self.tokens_left_out,
+            "batches": None if self.batches is None else len(self.batches),
             "rows_per_step": self.rows_per_step,
             **({} if self.order == "random" else {"order": self.order}),
             "steps_per_epoch": self.steps_per_epoch,
@@ -61,28 +79,59 @@ class Plan:
 
 def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int) -> Plan:
     """Group the examples into rows and count the steps; ``world_size`` processes will train."""
-    lengths = data.train.examples.lengths.tolist()
+    computed = computed_lengths(config, data.train.examples)
+    eval_computed = None if data.eval is None else computed_lengths(config, data.eval.examples)
+    lengths = computed.tolist()
     train_packs = group_rows(config, lengths)
     eval_packs = None
-    if data.eval is not None:
-        eval_packs = group_rows(config, data.eval.examples.lengths.tolist())
+    if eval_computed is not None:
+        eval_packs = group_rows(config, eval_computed.tolist())
     rows = len(data.train.examples) if train_packs is None else len(train_packs)
-    batches = math.ceil(rows / (config.per_device_train_batch_size * world_size))
+    per_forward = config.per_device_train_batch_size
+    batches_by_tokens = group_batches(config, computed)
+    if batches_by_tokens is not None:
+        rows, per_forward = len(batches_by_tokens), 1
+    batches = math.ceil(rows / (per_forward * world_size))
     steps_per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
     steps = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
     is_packed = config.packing or config.isolate_documents
+    efficiency = packing_efficiency(lengths, train_packs, config.max_length) if is_packed and train_packs else 1.0
+    if batches_by_tokens is not None:
+        efficiency = share_of_tokens(computed, batches_by_tokens)
     return Plan(
         data=data,
         stage=config.stage,
         train_packs=train_packs,
         eval_packs=eval_packs,
-        efficiency=packing_efficiency(lengths, train_packs, config.max_length) if is_packed and train_packs else 1.0,
-        rows_per_step=config.per_device_train_batch_size * config.gradient_accumulation_steps * world_size,
+        train_computed=computed,
+        eval_computed=eval_computed,
+        batches=batches_by_tokens,
+        efficiency=efficiency,
+        rows_per_step=per_forward * config.gradient_accumulation_steps * world_size,
         steps_per_epoch=steps_per_epoch,
         steps=steps,
         files=list_files(config, steps, evaluating=data.eval is not None),
         order=config.train_sampling_strategy,
     )
+
+
+def computed_lengths(config: SFTConfig, examples: ExampleStore) -> npt.NDArray[np.int64]:
+    """Tokens of each example that go through the model: what follows its last trained token changes nothing.
+
+    Whole examples where something else is counted: pairs of answers (TRL's loss), blocks that fill rows, and experts
+    that are to be used evenly.
+    """
+    if config.stage == "dpo" or config.isolate_documents or config.router_aux_loss:
+        return examples.lengths
+    return examples.lengths_to_last_trained
+
+
+def group_batches(config: SFTConfig, lengths: npt.NDArray[np.int64]) -> list[list[int]] | None:
+    """Which examples, of so many tokens each, share a forward pass; None: that is not decided by tokens."""
+    if config.tokens_per_batch is None:
+        return None
+    in_order = config.train_sampling_strategy == "sequential"
+    return form_batches(lengths, config.tokens_per_batch, seed=None if in_order else config.seed)
 
 
 def group_rows(config: SFTConfig, lengths: Sequence[int]) -> list[Pack] | None:
@@ -135,16 +184,21 @@ def describe_plan(plan: Plan) -> str:
         )
     share = report.trained_tokens / report.tokens
     lines.append(("tokens", f"{report.tokens:,}, of which {report.trained_tokens:,} trained ({share:.0%})"))
+    if plan.tokens_left_out:
+        lines.append(("left out", f"{plan.tokens_left_out:,} tokens behind the last trained one: they change nothing"))
     spread = histogram(plan.data.train.examples.lengths.tolist())
     lines.append(("lengths", ", ".join(f"{name} {length}" for name, length in spread.items())))
     if plan.train_packs is not None and plan.stage != "dpo":
         lines.append(("packing", f"{len(plan.train_packs):,} rows, {plan.efficiency:.1%} of their slots filled"))
     if plan.order == "sequential":
         lines.append(("order", "rows are seen as the data has them, in every epoch"))
+    if plan.batches is not None:
+        lines.append(("batches", f"{len(plan.batches):,} by tokens, {plan.efficiency:.1%} of their slots filled"))
     if plan.data.eval is not None:
         held = plan.data.eval.report
         lines.append(("evaluation", f"{describe_examples(held, plan.stage)}, {held.trained_tokens:,} trained tokens"))
-    lines.append(("steps", f"{plan.steps:,} of {plan.rows_per_step} rows each ({plan.steps_per_epoch:,} per epoch)"))
+    counted = "rows" if plan.batches is None else "batches"
+    lines.append(("steps", f"{plan.steps:,} of {plan.rows_per_step} {counted} each ({plan.steps_per_epoch:,} per epoch)"))
     lines.append(("prepared", f"{'from the cache' if plan.data.cache.hit else 'now'}: {plan.data.cache.why}"))
     return "\n".join(f"  {name:<11}{text}" for name, text in lines)
 

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from sft.data.collate import Collator, TrainingRows
+from sft.data.token_batches import RowGroups
 from sft.data.types import Batch
 from sft.models.experts import balance_loss
 from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order
@@ -43,7 +44,7 @@ class WalkTrainer(RunTrainer):
         model: PreTrainedModel,
         args: TrainingArguments,
         tokenizer: PreTrainedTokenizerBase,
-        train_rows: TrainingRows,
+        train_rows: TrainingRows | RowGroups,
         eval_rows: TrainingRows | None,
         collator: Collator,
         callbacks: Sequence[TrainerCallback] = (),

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, 
 
 from sft.data.collate import Collator
 from sft.data.types import Example, Source
+from sft.models.attention import attend_by_document
+from sft.training.head_loss import LogitForm
 from sft.training.loss import summed_loss
 
 # fp32: observed at most 2e-7 relative
@@ -102,3 +104,43 @@ def test_a_batch_without_labels_gives_zero_and_zero_gradients(tiny_model_folder:
     loss.backward()
     assert loss.item() == 0
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())
+
+
+def cut_off(example: Example) -> Example:
+    """Without what follows its last trained token."""
+    return example.head(int(np.flatnonzero(example.loss_mask)[-1]) + 1)
+
+
+def with_tail(example: Example, length: int) -> Example:
+    """With untrained tokens behind it."""
+    ids = np.concatenate([example.input_ids, np.arange(3, 3 + length, dtype=np.int32)])
+    mask = np.concatenate([example.loss_mask, np.zeros(length, np.uint8)])
+    return Example(input_ids=ids, loss_mask=mask, text="", source=example.source)
+
+
+@pytest.mark.parametrize("by_document", [False, True])
+def test_packed_rows_without_their_tails_learn_what_examples_learn_alone(
+    tiny_model_folder: Path, by_document: bool
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    head = model.get_output_embeddings()
+    if by_document:
+        assert attend_by_document(model, longest=100)
+    examples = [with_tail(make(length, seed), seed) for seed, length in enumerate([7, 31, 12, 2, 19])]
+
+    def learn(rows: list[list[Example]]) -> tuple[float, list[torch.Tensor]]:
+        model.zero_grad()
+        form = LogitForm() if by_document else None
+        loss = summed_loss(head, model, Collator(0, packed=True, by_document=by_document)(rows), form)[0]
+        loss.backward()
+        return loss.item(), [weight.grad.clone() for weight in model.parameters()]
+
+    model.zero_grad()
+    alone = sum(reference(model, example)[0] for example in examples)
+    alone.backward()
+    expected = [weight.grad.clone() for weight in model.parameters()]
+    shortened = [cut_off(example) for example in examples]
+    loss, gradients = learn([shortened[:3], shortened[3:]])
+    assert loss == pytest.approx(alone.item(), rel=1e-6)
+    for found, wanted in zip(gradients, expected, strict=True):
+        assert (found - wanted).norm() <= 1e-5 * wanted.norm()

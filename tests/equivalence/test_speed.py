@@ -1,0 +1,45 @@
+"""What makes a step quicker, or lets it fit, changes nothing of what is learned."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sft.config import SFTConfig
+from sft.training.run import run_training
+
+LOSS = {"rel": 1e-5}
+
+
+def assert_same_course(one: Any, other: Any) -> None:
+    assert one.losses == pytest.approx(other.losses, **LOSS)
+    assert one.gradient_norms == pytest.approx(other.gradient_norms, rel=1e-4)
+
+
+def test_batches_by_tokens_learn_what_batches_of_rows_learn(train: Callable[..., Any]) -> None:
+    # all forty rows in one step: once as one batch of rows, once as batches by tokens
+    by_rows = train("rows", per_device_train_batch_size=40, max_steps=3)
+    by_tokens = train("tokens", tokens_per_batch=40 * 128, max_steps=3)
+    assert_same_course(by_rows, by_tokens)
+
+
+def test_a_run_of_batches_by_tokens_goes_on_where_it_stood(
+    train: Callable[..., Any], read_run: Callable[..., Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    changes = {"tokens_per_batch": 400, "max_steps": 10}
+    straight = train("straight", **changes)
+    resumed = tmp_path / "resumed"
+    shutil.copytree(straight.folder, resumed)
+    for path in resumed.glob("checkpoint-*"):
+        if int(path.name.split("-")[1]) > 6:
+            shutil.rmtree(path)
+    shutil.rmtree(resumed / "final_model")
+    run_training(SFTConfig(**{**settings, "output_dir": str(resumed), **changes}))
+    again = read_run(resumed)
+    assert again.losses == straight.losses
+    assert all(torch.equal(again.weights[name], straight.weights[name]) for name in straight.weights)
