@@ -172,7 +172,7 @@ class ExampleStore:
         while len(left):  # as often as the longest tail has tokens, over ever fewer examples
             left = left[(ends[left] - starts[left] > 1) & (self._mask[ends[left] - 1] == 0)]
             ends[left] -= 1
-        return ends - starts
+        return np.asarray(ends - starts, np.int64)
 
     @property
     def trained_lengths(self) -> npt.NDArray[np.int64]:
