@@ -124,7 +124,7 @@ def fingerprint_of_frozen(model: nn.Module) -> str | None:
             continue
         held = getattr(weight, "ds_tensor", weight.detach())
         held = held.to_local() if hasattr(held, "to_local") else held
-        some = held.flatten()[:SAMPLED].cpu().contiguous()
+        some = held.flatten()[:SAMPLED].cpu().clone()  # numpy's view of a storage would keep FSDP from freeing it
         digest.update(name.encode())
         digest.update(some.view(torch.uint8).numpy().tobytes())
         found = True
