@@ -41,7 +41,8 @@ class AdapterOptions:
         "default",
         "How the matrices begin: default (the adapter changes nothing), gaussian, orthogonal, olora, pissa (the "
         "largest singular values of the weight; https://arxiv.org/abs/2404.02948), pissa_niter_16 (the same by a fast "
-        "approximation). The saved adapter fits the original model in each case.",
+        "approximation), loftq (what load_in_4bit lost; https://arxiv.org/abs/2310.08659). The saved adapter fits the "
+        "original model in each case; that of loftq fits the model in 4 bits.",
     )
     loraplus_lr_ratio: float | None = option(
         None,

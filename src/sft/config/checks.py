@@ -38,7 +38,7 @@ ADAPTER_OPTIONS = (
     "loraplus_lr_ratio",
     "adapter_name_or_path",
 )
-INITIALISATIONS = ("default", "gaussian", "orthogonal", "olora", "pissa")
+INITIALISATIONS = ("default", "gaussian", "orthogonal", "olora", "pissa", "loftq")
 EVAL_TASK_OPTIONS = (
     "eval_samples",
     "eval_max_prompt_tokens",
@@ -159,7 +159,7 @@ def unknown_initialisation(candidate: Candidate) -> Iterator[str]:
     given = candidate.init_lora_weights
     if given in INITIALISATIONS or re.fullmatch(r"pissa_niter_[1-9]\d*", given):
         return
-    reason = "needs options of its own that sft has not" if given in ("eva", "corda", "loftq", "lora_ga") else "unknown"
+    reason = "needs options of its own that sft has not" if given in ("eva", "corda", "lora_ga") else "unknown"
     yield f"{candidate.at('init_lora_weights')} is {reason}. Choose among {', '.join(INITIALISATIONS)}, pissa_niter_16."
 
 
@@ -178,6 +178,19 @@ def initialisation_that_changes_quantised_weights(candidate: Candidate) -> Itera
 
 def token_added_twice(candidate: Candidate) -> Iterator[str]:
     plain, special = candidate.added_tokens or [], candidate.added_special_tokens or []
+def start_that_makes_up_for_no_rounding(candidate: Candidate) -> Iterator[str]:
+    """LoftQ begins with what 4 bits lost; DoRA would measure the lengths of its columns before that."""
+    if candidate.init_lora_weights != "loftq" or candidate.adapter_name_or_path is not None:
+        return
+    if not candidate.load_in_4bit:
+        yield (
+            f"{candidate.at('init_lora_weights')} without load_in_4bit: there is no rounding to make up for. Set "
+            "load_in_4bit, or init_lora_weights: default."
+        )
+    if candidate.use_dora:
+        yield f"{candidate.at('init_lora_weights')} with {candidate.at('use_dora')}: choose one."
+
+
     for token in dict.fromkeys([*plain, *special]):
         if (plain + special).count(token) > 1:
             yield f"added_tokens, added_special_tokens: {token!r} is given twice. Keep one."
@@ -524,6 +537,7 @@ RULES: tuple[Rule, ...] = (
     initialisation_that_changes_quantised_weights,
     token_added_twice,
     merged_folder_without_adapter,
+    start_that_makes_up_for_no_rounding,
     merged_folder_over_adapter,
     folders_outside_run,
     output_over_input,

@@ -77,8 +77,8 @@ def cutting_the_answers_off(candidate: Candidate) -> Iterator[str]:
 
 
 def reference_that_the_adapter_changed(candidate: Candidate) -> Iterator[str]:
-    """Both take their part out of the base weights, so that the model without its adapter is another one."""
-    if candidate.stage == "dpo" and candidate.init_lora_weights.startswith(("pissa", "olora")):
+    """The model without its adapter is another one: they take a part out of its weights, or make up for a loss."""
+    if candidate.stage == "dpo" and candidate.init_lora_weights.startswith(("pissa", "olora", "loftq")):
         yield (
             f"{candidate.at('init_lora_weights')} in {candidate.at('stage')}: the model is compared with itself "
             "without its adapter, and this beginning changes that one. Use init_lora_weights: default."

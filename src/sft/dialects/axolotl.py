@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import FALSE_WORDS, RawValue
+from sft.dialects.axolotl_bits import BIT_KEYS, translate_bits
 from sft.dialects.axolotl_data import translate_data
 from sft.dialects.axolotl_keys import (
     ADAPTER_KEYS,
@@ -68,12 +69,14 @@ def translate(values: Values, overrides: Values) -> Translation:
     _translate_old_packing(draft, given)
     _translate_precision(draft, given, adapts=adapts)
     _translate_trackers(draft, given)
-    settled = (*DATA_KEYS, *SCHEDULE_KEYS, *SHARDING_KEYS, *METRIC_KEYS, *PRECISION_KEYS, *TRACKERS, OLD_PACKING)
+    settled = (*DATA_KEYS, *SCHEDULE_KEYS, *SHARDING_KEYS, *METRIC_KEYS, *PRECISION_KEYS, *TRACKERS)
+    settled = (*settled, *BIT_KEYS, OLD_PACKING)
     for key, raw in given.items():
         if key == "gradient_checkpointing" and recomputes(given):
             draft.ignore(key, raw, "activation_checkpointing of fsdp_config does it")
         elif key not in settled:
             _translate_key(draft, key, raw, adapts=adapts)
+    translate_bits(draft, given)
     _require(draft, given)
     _apply_defaults(draft, given, adapts=adapts)
     return draft.finish()

@@ -170,7 +170,6 @@ NOT_USED: Mapping[str, str] = {
     "use_otel_metrics": "metrics go to metrics.jsonl and to the trackers of report_to, not to OpenTelemetry",
     "otel_metrics_host": "it belongs to use_otel_metrics",
     "otel_metrics_port": "it belongs to use_otel_metrics",
-    "fp8_enable_fsdp_float8_all_gather": "it belongs to fp8",
     "gptq_groupsize": "it belongs to gptq",
     "gptq_model_v1": "it belongs to gptq",
     "gptq_disable_exllama": "it belongs to gptq",
@@ -186,6 +185,7 @@ NOT_USED: Mapping[str, str] = {
     "test_value": _GONE,
     "full_finetune": _GONE,
     "adam_eps": "axolotl passes over it; its name is adam_epsilon",
+    "context_parapllel_size": "misspelt: axolotl passes over it, and rows stay whole there too",
 }
 NOT_USED_PREFIXES: Mapping[str, str] = {"liger_": _KERNEL, "generation_": "it belongs to generate_samples"}
 
@@ -197,12 +197,8 @@ REFUSED: Mapping[str, str] = {
     "processor_type": "images and sound are not trained here; only text is",
     "skip_prepare_dataset": "rows are always prepared, from text. Take it out",
     "trainer_cls": "the trainer is sft's own. Take it out",
-    "qat": "weights are not rounded while training. Train without qat, and quantise the saved model",
-    "quantization": "sft does not quantise what it saves. Take it out",
-    "fp8": "there is no training in 8-bit floats. Use bf16",
     "float32": "write bf16: false",
     "gptq": "GPTQ weights cannot be trained. Name the original model, with load_in_4bit",
-    "use_onebitllms": "BitNet's ternary weights cannot be trained here",
     "llama4_linearized_experts": "experts rewritten as linear layers cannot be read. Name the vendor's model",
     "use_dsv4_kernels": "weights in NVFP4 cannot be trained on. Name a model in 16 bits, with load_in_4bit",
     "dsv4_fp4_grouped_mode": "weights in NVFP4 cannot be trained on. Name a model in 16 bits, with load_in_4bit",
@@ -212,11 +208,9 @@ REFUSED: Mapping[str, str] = {
     "lisa_n_layers": "the layers that are trained do not change. Use trainable_layers for a fixed choice",
     "diffusion": "models that fill in masks are not trained here",
     "use_eaft": "the loss is the plain negative log-likelihood of the trained tokens. Take it out",
-    "llmcompressor": "weights are not pruned while training",
     "dataset_shard_num": "write weight under the data set: 0.5 takes a random half",
     "push_dataset_to_hub": "prepared data is not published. Take it out",
     "tiled_mlp": "the MLP is computed whole. Use a shorter sequence_len, or more devices with fsdp",
-    "lr_quadratic_warmup": "the learning rate rises linearly. Take it out",
     "lr_div_factor": "there is no one_cycle schedule. Use cosine",
     "lr_groups": "all weights have one learning rate, but for loraplus_lr_ratio",
     "embedding_lr": "all weights have one learning rate, but for loraplus_lr_ratio",
@@ -234,7 +228,6 @@ REFUSED: Mapping[str, str] = {
     "selective_checkpointing": "activations are kept or recomputed whole. Use gradient_checkpointing: true",
     "lora_rank_pattern": "all matrices have one width",
     "lora_alpha_pattern": "all matrices have one scale",
-    "peft": "LoftQ needs data of its own; with adapter: qlora the matrices begin at zero, as in the QLoRA paper",
     "peft_layers_pattern": "decoder layers are found by themselves; use peft_layers_to_transform",
     "peft_layer_replication": "layers are not repeated",
     "peft_trainable_token_indices": "use tokens, whose rows are trained",
@@ -267,6 +260,7 @@ PLUGINS: Mapping[str, str] = {
     "LigerPlugin": _LOSS,
     "KernelsPlugin": _KERNEL,
     "SwanLabPlugin": "use_swanlab says it",
+    "LLMCompressorPlugin": "llmcompressor says it",
 }
 """Plugins that change speed or memory alone. All others are refused by name."""
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import RawValue
-from sft.dialects.translation import Draft
+from sft.dialects.translation import OFF, Draft, is_true
 
 SCHEDULE_KEYS = (
     "saves_per_epoch", "save_steps", "save_strategy", "evals_per_epoch", "eval_steps", "eval_strategy",
-    "evaluation_strategy", "warmup_steps", "warmup_ratio", "lr_scheduler", "lr_scheduler_kwargs",
+    "evaluation_strategy", "warmup_steps", "warmup_ratio", "lr_quadratic_warmup", "lr_scheduler", "lr_scheduler_kwargs",
     "cosine_min_lr_ratio", "cosine_constant_lr_ratio", "batch_size", "gradient_accumulation_steps",
 )  # fmt: skip
 
@@ -93,6 +93,15 @@ def _translate_warm_up(draft: Draft, values: Values) -> None:
         draft.give("warmup_ratio", ratio, "warmup_steps", "a share of all steps")
     else:
         draft.default("warmup_steps", 0.03, WARM_UP)
+    squared, schedule = values.get("lr_quadratic_warmup"), values.get("lr_scheduler")
+    if squared is None:
+        return
+    if not is_true(squared):
+        draft.ignore("lr_quadratic_warmup", squared, OFF)
+    elif schedule is None or schedule.value == "cosine":
+        draft.give("lr_quadratic_warmup", replace(squared, value="quadratic"), "warmup_shape")
+    else:
+        draft.ignore("lr_quadratic_warmup", squared, "axolotl passes over it but for lr_scheduler: cosine")
 
 
 def _translate_scheduler(draft: Draft, values: Values) -> None:

@@ -33,14 +33,16 @@ BASE_WEIGHTS = ("full", "rounded")
 def choose_rounding(adapter: Adapter, base_weights: str) -> Quantization | None:
     """How the base model's weights are rounded before the merge; None: not at all.
 
+    An adapter that makes up for the rounding (LoftQ) is merged into rounded weights whatever is asked.
+
     Raises:
         ExportError: they are to be rounded, and the adapter does not say how.
     """
     if base_weights not in BASE_WEIGHTS:
         raise ExportError(f"base_weights is {base_weights!r}. Choose among {', '.join(BASE_WEIGHTS)}.")
-    if base_weights == "full":
-        return None
     quantization = read_quantization(adapter.path)
+    if base_weights == "full" and not (quantization is not None and quantization.matched):
+        return None
     if quantization is None:
         raise ExportError(
             f"base_weights is 'rounded', but the adapter {adapter.name!r} does not say that it was trained over a "

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sft.errors import ModelError
+from sft.models.loftq import START as LOFTQ
 from sft.models.residual import changes_weights, remember_start
 from sft.models.targets import check_excluded, check_parameters, choose_targets, within_layers
 
@@ -41,7 +42,7 @@ def add_adapter(
         target_parameters: ends of names of weights, not layers, that get matrices too.
         layers: numbers of the decoder layers that get matrices. None: all.
         token_rows: rows of the embeddings that are trained with it, by layer.
-        start: how the matrices begin, by PEFT's words; "default" for B = 0.
+        start: how the matrices begin, by PEFT's words; "default" for B = 0, "loftq" too: that needs the model's files.
 
     Raises:
         ModelError: a target is not in the model, or PEFT refuses it.
@@ -71,7 +72,7 @@ def add_adapter(
                 bias=bias,
                 use_rslora=use_rslora,
                 use_dora=use_dora,
-                init_lora_weights=True if start == "default" else start,
+                init_lora_weights=True if start in ("default", LOFTQ) else start,
             )
             with warnings.catch_warnings():  # our merge unties what an adapter makes different
                 warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)

@@ -14,6 +14,7 @@ from transformers import BitsAndBytesConfig
 
 from sft.config import SFTConfig
 from sft.errors import ModelError
+from sft.models.loftq import START as LOFTQ
 from sft.models.precision import DTYPES, dtype_of
 
 HEAD = "lm_head"
@@ -39,6 +40,9 @@ class Quantization:
 
     rounded_from: str | None = None
     """Precision of the weights as they were loaded, before they were rounded. None: that of their files."""
+
+    matched: bool = False
+    """Whether the adapter began by making up for the rounding (LoftQ), so that it fits the rounded weights alone."""
 
     def describe(self) -> str:
         """'NF4, double quantisation' or '8-bit base', for people."""
@@ -88,6 +92,7 @@ def quantization_of(config: SFTConfig) -> Quantization | None:
         double=config.bnb_4bit_use_double_quant,
         compute_dtype=config.bnb_4bit_compute_dtype,
         rounded_from=rounded_from,
+        matched=config.init_lora_weights == LOFTQ,
     )
 
 

@@ -32,6 +32,8 @@ from sft.models.families import model_type_of, refuse_packing
 from sft.models.freezing import train_only
 from sft.models.load import explain_load_failure, load_model
 from sft.models.precision import dtype_of
+from sft.models.loftq import START as LOFTQ
+from sft.models.loftq import make_up_for_rounding
 from sft.models.quantization import is_quantised, quantization_of
 from sft.training.also_write import TrainerLog
 from sft.training.base import RunTrainer
@@ -140,6 +142,9 @@ def refuse_eight_bits_in_pieces(config: SFTConfig, strategy: str) -> None:
             f"load_in_8bit = true under {strategy}: FSDP parts the weights from the scales that bitsandbytes keeps "
             "beside them. Use load_in_4bit, or DDP or DeepSpeed."
         )
+    if config.init_lora_weights == LOFTQ and config.adapter_name_or_path is None:
+        refuse_loftq_in_pieces(strategy)
+        make_up_for_rounding(adapted, config.model_name_or_path, revision=config.model_revision)
 
 
 def refuse_rows_in_pieces(model: PreTrainedModel, strategy: str, *, on_cpu: bool) -> None:
@@ -154,6 +159,15 @@ def refuse_rows_in_pieces(model: PreTrainedModel, strategy: str, *, on_cpu: bool
     if strategy.startswith("FSDP") and tied:
         why = (
             "embedding and output layer of this model are one weight, and FSDP cannot shard rows that two layers share"
+def refuse_loftq_in_pieces(strategy: str) -> None:
+    """Raise ConfigError for LoftQ under ZeRO-3, which parts weights and matrices while the model is loaded."""
+    if strategy == "ZeRO-3":
+        raise ConfigError(
+            "init_lora_weights = loftq under ZeRO-3: its matrices are computed from whole weights. Use DDP, FSDP or "
+            "ZeRO-2."
+        )
+
+
         )
     elif strategy == "ZeRO-3" and on_cpu:
         why = "PEFT collects the rows of sharded embeddings on a GPU only, and this machine has none"

@@ -45,6 +45,12 @@ PROBLEMS = [
         "told of each new adapter",
     ),
     Case(
+        "start_that_makes_up_for_no_rounding",
+        {"use_lora": True, "init_lora_weights": "loftq"},
+        {"use_lora": True, "init_lora_weights": "loftq", "load_in_4bit": True},
+        "no rounding to make up for",
+    ),
+    Case(
         "details_without_rounding",
         {"qat_activation_dtype": "int8"},
         {"qat_activation_dtype": "int8", "qat_weight_dtype": "int4"},

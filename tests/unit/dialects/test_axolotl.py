@@ -397,7 +397,6 @@ def test_plugins_change_speed_or_are_refused_by_name() -> None:
     ("key", "value"),
     [
         ("rl", "dpo"),
-        ("qat", {"weight_dtype": "int4"}),
         ("context_parallel_size", 2),
         ("processor_type", "AutoProcessor"),
         ("relora", True),
