@@ -11,6 +11,7 @@ from sft.config.data import DataOptions
 from sft.config.declared import Declared, parse_annotation
 from sft.config.evaluation import EvaluationOptions
 from sft.config.fewer_bits import FewerBitsOptions
+from sft.config.learning import LearningOptions
 from sft.config.model import ModelOptions
 from sft.config.option import Option
 from sft.config.output import OutputOptions
@@ -24,6 +25,7 @@ SECTIONS: dict[str, type] = {
     "stage": StageOptions,
     "adapter": AdapterOptions,
     "training": TrainingOptions,
+    "learning": LearningOptions,
     "speed": SpeedOptions,
     "bits": FewerBitsOptions,
     "evaluation": EvaluationOptions,

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from sft.config.candidate import Candidate, Unusable
 from sft.config.data import COLUMN_NAMES, ROLE_MEANINGS
 from sft.config.fewer_bits_checks import FEWER_BITS_RULES
+from sft.config.learning_checks import LEARNING_RULES
 from sft.config.model import SPECIAL_TOKENS
 from sft.config.output import ALSO_WRITTEN
 from sft.config.speed_checks import SPEED_REMARKS, SPEED_RULES
@@ -567,6 +568,8 @@ RULES: tuple[Rule, ...] = (
     *STAGE_RULES,
     *FEWER_BITS_RULES,
     *SPEED_RULES,
+    *STAGE_RULES,
+    *LEARNING_RULES,
 )
 
 REMARKS: tuple[Rule, ...] = (

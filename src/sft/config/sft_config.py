@@ -12,6 +12,7 @@ from sft.config.catalog import OPTIONS
 from sft.config.data import DataOptions
 from sft.config.evaluation import EvaluationOptions
 from sft.config.fewer_bits import FewerBitsOptions
+from sft.config.learning import LearningOptions
 from sft.config.model import ModelOptions
 from sft.config.output import OutputOptions
 from sft.config.renamed import apply_renames
@@ -30,6 +31,7 @@ class SFTConfig(
     StageOptions,
     AdapterOptions,
     TrainingOptions,
+    LearningOptions,
     SpeedOptions,
     FewerBitsOptions,
     EvaluationOptions,

@@ -47,6 +47,8 @@ def training_arguments(
     )
     if config.tokens_per_batch is not None:
         values["per_device_train_batch_size"] = 1  # an item of the data is then a whole batch
+    if config.lisa_layers is not None:
+        values["ddp_find_unused_parameters"] = True  # frozen layers get no gradient, which DDP would wait for
     values.update(config.training_arguments)
     if values.get("tf32") and not is_torch_tf32_available():
         values["tf32"] = None  # it lets float32 products be coarser, which this machine cannot do

@@ -44,11 +44,13 @@ from sft.training.early_stopping import StopEarly
 from sft.training.fewer_bits import fewer_bits_callbacks
 from sft.training.isolation import prove_isolation
 from sft.training.launch import announce
+from sft.training.layers_in_turn import layers_in_turn, refuse_turns_in_pieces
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.parallel import trains_on_cpu
 from sft.training.plan import Plan
 from sft.training.run_log import LoggedFigures
 from sft.training.strategy import asked_strategy
+from sft.training.token_weights import token_weight
 from sft.training.trainer import WalkTrainer
 
 WITNESS_TOKENS = 64
@@ -77,6 +79,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
     """Load the base model, give it rows for added tokens, and decide which weights are trained."""
     strategy = asked_strategy(config, on_cpu=trains_on_cpu()).name
     refuse_eight_bits_in_pieces(config, strategy)
+    refuse_turns_in_pieces(config, strategy)
     model = load_model(
         config.model_name_or_path,
         dtype=dtype_of(config),
@@ -259,6 +262,8 @@ def build_trainer(
         ours.append(TrainerLog(folder))
     if "log" in config.also_write:
         ours.append(LoggedFigures())
+    if (turns := layers_in_turn(model, config)) is not None:
+        ours.append(turns)
     if config.early_stopping_patience is not None:
         ours.append(StopEarly(config.early_stopping_patience))
     if config.gen_questions_file is not None:
@@ -279,6 +284,8 @@ def build_trainer(
     trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
     trainer.warmup_shape = config.warmup_shape
     trainer.quantization = quantization_of(config)
+    if isinstance(trainer, WalkTrainer):
+        trainer.weigh = token_weight(config)
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place
     return trainer
 

@@ -31,7 +31,7 @@ class SFTDataset(Dataset[dict[str, Tensor]]):
         data_path: as the option of that name.
         tokenizer: its chat template renders the rows; one without a template gets a named one.
         max_length: most tokens of an example; longer ones are left out and counted in ``report``.
-        format_type: alpaca, sharegpt, messages, prompt_completion, text, custom or tokens. None: found out from the rows.
+        format_type: alpaca, sharegpt, messages, prompt_completion, text, custom or tokens. None: found out.
         use_chat_template: False writes plain 'Instruction: / Response:' text.
         options: any other data option, such as ``columns`` or ``train_on``.
 

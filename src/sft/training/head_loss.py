@@ -7,6 +7,7 @@ gradient of its logits, and that into its share of the gradients of hidden state
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ CAPS = ("final_logit_softcapping",)
 SCALES = ("logit_scale", "lm_head_multiplier")
 DIVISORS = ("logits_scaling",)
 """Names in model configs of what is done to logits after the head (Gemma 2; Cohere, Falcon-H1; Granite)."""
+
+
+Weigh = Callable[[Tensor], Tensor]
+"""Logits (positions, vocab) -> what each position counts, float32 (positions,)."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def cross_entropy(
     weights: Tensor | None = None,
     form: LogitForm | None = None,
     dtype: torch.dtype | None = None,
+    weigh: Weigh | None = None,
 ) -> Tensor:
     """Cross-entropy in nats, summed over positions, in float32.
 
@@ -105,10 +111,11 @@ def cross_entropy(
         weights: float32 (positions,), what each position counts; None: 1.
         form: what the model does to the head's output.
         dtype: precision of the products; None: that of ``hidden``.
+        weigh: what each position counts besides, told from its logits.
     """
     with torch.autocast(hidden.device.type, enabled=False):
         total: Tensor = _OnePass.apply(  # type: ignore[no-untyped-call]
-            hidden, head.weight, head.bias, targets, weights, form or LogitForm(), dtype or hidden.dtype
+            hidden, head.weight, head.bias, targets, weights, form or LogitForm(), dtype or hidden.dtype, weigh
         )
     return total
 
@@ -132,6 +139,7 @@ class _OnePass(torch.autograd.Function):
         weights: Tensor | None,
         form: LogitForm,
         dtype: torch.dtype,
+        weigh: Weigh | None,
     ) -> Tensor:
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         matrix = weight.detach().to(dtype)
@@ -149,7 +157,11 @@ class _OnePass(torch.autograd.Function):
             here = hidden[part].to(dtype)
             logits, slope = _logits(here, matrix, bias, form, buffer[: len(here)], product[: len(here)])
             share = None if weights is None else weights[part, None]
+            if weigh is not None:
+                share = weigh(logits)[:, None] * (1 if share is None else share)
             losses[part] = _losses_then_gradient(logits, targets[part, None], share)
+            if share is not None:
+                losses[part] *= share[:, 0]
             if grads.wanted:
                 if slope is not None:
                     logits.mul_(slope)
@@ -157,14 +169,14 @@ class _OnePass(torch.autograd.Function):
                     logits.mul_(form.scale)
                 grads.take(part, logits, here, matrix, product[: len(here)])
         ctx.grads, ctx.dtypes = grads, (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
-        return losses.sum() if weights is None else (losses * weights).sum()
+        return losses.sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         grads, ctx.grads = ctx.grads, None
         each = zip((grads.hidden, grads.weight, grads.bias), ctx.dtypes, strict=True)
-        return (*(None if grad is None else grad.mul_(above).to(dtype) for grad, dtype in each), *[None] * 4)
+        return (*(None if grad is None else grad.mul_(above).to(dtype) for grad, dtype in each), *[None] * 5)
 
 
 @dataclass

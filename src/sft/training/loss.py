@@ -20,7 +20,7 @@ from sft.data.collate import NOT_TRAINED
 from sft.data.types import Batch
 from sft.errors import ModelError
 from sft.models.attention import documents_known
-from sft.training.head_loss import LogitForm, cross_entropy
+from sft.training.head_loss import LogitForm, Weigh, cross_entropy
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "documents")
 
@@ -42,7 +42,9 @@ def trained_positions(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
     return before, labels.flatten()[slots], None if weights is None else weights.flatten()[slots]
 
 
-def summed_loss(head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm | None = None) -> tuple[Tensor, Any]:
+def summed_loss(
+    head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm | None = None, weigh: Weigh | None = None
+) -> tuple[Tensor, Any]:
     """Cross-entropy in nats summed over the trained tokens of a batch, each times its weight, in float32.
 
     The caller divides by the sum of ``num_trained`` over the whole optimizer step (all slices, all processes), so
@@ -54,6 +56,7 @@ def summed_loss(head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm
         batch: see ``Batch``; labels are not passed on.
         form: what the model does to the output of its head, a plain linear layer; the loss is then made in one pass
             and no logits are kept. None: the model makes the logits.
+        weigh: what each token counts besides its weight, told from its logits.
 
     Returns:
         The sum (scalar) and the model's outputs. Their logits are those of the trained positions only, shape
@@ -72,9 +75,14 @@ def summed_loss(head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm
     if form is not None:
         assert isinstance(head, nn.Linear)
         (hidden,) = seen
-        loss = cross_entropy(hidden.states, head, targets, weights=weights, form=form, dtype=hidden.product_dtype)
+        loss = cross_entropy(
+            hidden.states, head, targets, weights=weights, form=form, dtype=hidden.product_dtype, weigh=weigh
+        )
         return loss, outputs
-    losses = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="none")
+    logits = outputs.logits.float()
+    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+    if weigh is not None:
+        losses = losses * weigh(logits)
     return (losses if weights is None else losses * weights).sum(), outputs
 
 

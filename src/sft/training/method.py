@@ -10,6 +10,8 @@ from sft.models.quantization import quantization_of
 def describe_method(config: SFTConfig) -> str:
     """'QLoRA r=8, NF4, double quantisation, LoRA+ 16x' or 'full fine-tuning of the last 2 decoder layers'."""
     parts = _adapter_parts(config) if config.use_lora else [_full(config), *_bits(config)]
+    if config.eaft_alpha is not None:
+        parts.append(f"EAFT alpha {config.eaft_alpha:g}")
     noise = config.training_arguments.get("neftune_noise_alpha")
     return ", ".join([*parts, f"NEFTune alpha {noise:g}"] if noise else parts)
 
@@ -47,4 +49,6 @@ def _full(config: SFTConfig) -> str:
         parts.append(f"the {side} {abs(config.trainable_layers)} decoder layers")
     if config.trainable_modules:
         parts.append(f"weights named {', '.join(config.trainable_modules)}")
+    if config.lisa_layers is not None:
+        parts.append(f"{config.lisa_layers} decoder layers at a time, others every {config.lisa_interval} steps (LISA)")
     return "full fine-tuning" + (f" of {' and '.join(parts)}" if parts else "")

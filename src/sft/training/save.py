@@ -42,6 +42,7 @@ BITS_OPTIONS = (
     "qat_weight_dtype", "qat_activation_dtype", "qat_group_size", "qat_embedding", "qat_output_head", "qat_start_step",
     "float8_training", "keep_zeros",
 )  # fmt: skip
+LEARNING_OPTIONS = ("eaft_alpha", "lisa_layers")
 """Named where they are set."""
 
 
@@ -125,7 +126,7 @@ def card_facts(
     """What the model card tells of this run."""
     report = plan.data.train.report
     names = CARD_OPTIONS + STAGE_OPTIONS[config.stage] + (ADAPTER_OPTIONS if config.use_lora else ())
-    names += tuple(name for name in BITS_OPTIONS if getattr(config, name))
+    names += tuple(name for name in (*BITS_OPTIONS, *LEARNING_OPTIONS) if getattr(config, name))
     return TrainingFacts(
         base_model=config.model_name_or_path,
         base_revision=config.model_revision,

@@ -27,7 +27,7 @@ from sft.data.types import Batch
 from sft.models.experts import balance_loss
 from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order
 from sft.training.gather import holds_shards
-from sft.training.head_loss import LogitForm, find_form, is_plain_linear
+from sft.training.head_loss import LogitForm, Weigh, find_form, is_plain_linear
 from sft.training.loss import summed_loss
 from sft.training.order import EpochCallback, RowOrder
 
@@ -37,6 +37,9 @@ PROBED_TOKENS = 8
 
 class WalkTrainer(RunTrainer):
     """Trains on ``TrainingRows``; the loss of a step is a sum over its trained tokens divided by their number."""
+
+    weigh: Weigh | None = None
+    """What each trained token counts, told from its logits. Evaluation counts each as it is."""
 
     def __init__(
         self,
@@ -85,7 +88,7 @@ class WalkTrainer(RunTrainer):
         num_items_in_batch: float | None = None,
     ) -> Any:
         """This batch's share of the step's loss. Gradients are averaged over processes, hence the factor."""
-        loss, outputs = summed_loss(self._head(), model, inputs, self._logit_form(inputs))
+        loss, outputs = summed_loss(self._head(), model, inputs, self._logit_form(inputs), self.weigh)
         if (balance := balance_loss(self.accelerator.unwrap_model(self.model), outputs)) is not None:
             loss = loss + balance * inputs["num_trained"]
         divisor = inputs["num_trained"] if num_items_in_batch is None else num_items_in_batch
@@ -136,7 +139,8 @@ class WalkTrainer(RunTrainer):
         It has to where its head is more than a matrix, and where FSDP or ZeRO-3 share the matrix out.
         """
         head = self._head()
-        if self.is_fsdp_enabled or not is_plain_linear(head) or hasattr(head.weight, "ds_id"):
+        shared = self.is_fsdp_enabled or holds_shards(head)
+        if shared or not is_plain_linear(head) or hasattr(head.weight, "ds_id"):
             return None
         if not self._knows_form:
             self._knows_form = True

@@ -92,4 +92,4 @@ def _mask(row: Row, ids: Numbers, labels: Numbers) -> npt.NDArray[np.uint8]:
             f"a label is neither its token's id nor {UNTRAINED}",
             f"Number {place + 1}: id {ids[place]}, label {labels[place]}. Labels are not shifted",
         )
-    return trained.astype(np.uint8)
+    return np.asarray(trained, np.uint8)
