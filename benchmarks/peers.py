@@ -5,7 +5,7 @@
 
 An environment is a folder `.venv-bench-NAME` beside the sources, which git ignores, and holds exactly the packages of
 ``environments/NAME.txt``. Nothing is left for pip to find out. On a machine without a GPU let pip find PyTorch's CPU
-build first (`--find-links` or `--extra-index-url` in pip's own settings), or several gigabytes that nothing uses arrive.
+build first (pip's own settings `find-links` and `extra-index-url`), or gigabytes arrive that nothing uses.
 What a program needs beyond its packages to start on a CPU stands in ``REPAIRS``.
 """
 

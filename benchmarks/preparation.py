@@ -1,12 +1,14 @@
-"""How long data preparation takes: from JSON lines on disk to packed rows of tokens and masks, ours and TRL's.
+"""How long data preparation takes: from JSON lines on disk to packed rows of tokens and masks, ours and that of others.
 
-    python benchmarks/preparation.py --data alpaca_data.json --tokenizer FOLDER [--rounds N] [--json]
+    python benchmarks/preparation.py --data alpaca_data.json --tokenizer FOLDER [--rounds N]
 
 ``--data`` is a JSON list of Alpaca rows; ``--tokenizer`` a folder of a tokenizer. Rows without an answer and rows of
-more than 512 tokens are left out beforehand, for the programs treat them differently; so both must arrive at the same
-number of tokens and of trained tokens, else nothing is printed but the difference. Each measurement is a process of its
-own, with empty caches, and counts from reading the file to the packed rows; imports and the loading of the tokenizer
-are left out, on both sides. Contestants take turns. Needs the extra ``bench`` (TRL).
+more than 512 tokens are left out beforehand, for the programs treat them differently; so all must arrive at the same
+number of tokens and of trained tokens, else the table says who did not. (LLaMA-Factory trains the line break after an
+answer too: one token a row more.) Each measurement is a process of its own, with empty caches, and counts from reading
+the file to the packed rows; imports and the loading of the tokenizer are left out. Then it is done once more in the
+same process, everything being in the program's own cache. Contestants take turns; other programs run where
+``benchmarks/peers.py`` made them an environment.
 """
 
 from __future__ import annotations
@@ -14,15 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from rounds import Contestant, Result, publish, report, run_alone, take_turns
 
 MAX_LENGTH = 512
 MARKED_CHATML = (
@@ -102,8 +102,6 @@ def measure_trl(path: str, folder: str, cache: str, processes: int) -> Figures:
             head_dim=16,
         )
     )
-    started = time.perf_counter()
-    rows = datasets.load_dataset("json", data_files=path, split="train")
     args = SFTConfig(
         output_dir=cache,
         assistant_only_loss=True,
@@ -114,95 +112,89 @@ def measure_trl(path: str, folder: str, cache: str, processes: int) -> Figures:
         bf16=False,
         report_to="none",
     )
-    trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer)
-    seconds = time.perf_counter() - started
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        rows = datasets.load_dataset("json", data_files=path, split="train")
+        trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer)
+        times.append(time.perf_counter() - started)
     packed = trainer.train_dataset
     column, untrained = ("assistant_masks", 0) if "assistant_masks" in packed.column_names else ("labels", -100)
     counted = [
         (len(row["input_ids"]), sum(value != untrained for value in row[column])) for row in packed.with_format(None)
     ]
     return {
-        "seconds": seconds,
+        "seconds": times[0],
+        "again": times[1],
         "tokens": sum(tokens for tokens, _ in counted),
         "trained": sum(trained for _, trained in counted),
         "packed_rows": len(counted),
     }
 
 
-CONTESTANTS: dict[str, Callable[[str, str, str], Figures]] = {
-    "ours": measure_ours,
-    "TRL": lambda path, folder, cache: measure_trl(path, folder, cache, 1),
-    "TRL, 2 processes": lambda path, folder, cache: measure_trl(path, folder, cache, 2),
+def measure_llama_factory(path: str, folder: str, cache: str, workers: int) -> Figures:
+    """The tokenizer's template has to lie in the folder, for LLaMA-Factory reads it from there."""
+    from contestants.llama_factory import measure_preparation
+
+    with tempfile.TemporaryDirectory() as marked:
+        load_tokenizer(folder).save_pretrained(marked)
+        return measure_preparation(path, marked, cache, workers)
+
+
+CONTESTANTS: dict[str, tuple[str | None, Callable[[str, str, str], Figures]]] = {
+    "ours": (None, measure_ours),
+    "TRL": ("trl", lambda path, folder, cache: measure_trl(path, folder, cache, 1)),
+    "TRL, 2 processes": ("trl", lambda path, folder, cache: measure_trl(path, folder, cache, 2)),
+    "LLaMA-Factory": ("llama-factory", lambda path, folder, cache: measure_llama_factory(path, folder, cache, 1)),
+    "LLaMA-Factory, 2 workers": (
+        "llama-factory",
+        lambda path, folder, cache: measure_llama_factory(path, folder, cache, 2),
+    ),
 }
 
 
-def run_alone(name: str, path: Path, folder: str) -> Figures:
-    """One measurement in a process of its own, with empty caches."""
-    with tempfile.TemporaryDirectory() as cache:
-        command = [sys.executable, __file__, "--measure", name, "--data", str(path), "--tokenizer", folder]
-        done = subprocess.run([*command, "--cache", cache], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
-def compare(path: Path, folder: str, rows: int, rounds: int) -> dict[str, Figures]:
-    """All contestants in turn, every round."""
-    measured: dict[str, list[Figures]] = {name: [] for name in CONTESTANTS}
-    for _ in range(rounds):
-        for name, found in measured.items():
-            found.append(run_alone(name, path, folder))
-    counts = {name: (found[0]["tokens"], found[0]["trained"]) for name, found in measured.items()}
-    if len(set(counts.values())) > 1:
-        sys.exit(f"tokens and trained tokens differ: {counts}")
-    result: dict[str, Figures] = {}
-    for name, found in measured.items():
-        seconds = [figures["seconds"] for figures in found]
-        result[name] = {
-            **found[0],
-            "seconds": statistics.median(seconds),
-            "fastest": min(seconds),
-            "slowest": max(seconds),
-            "rows_per_second": rows / statistics.median(seconds),
-        }
-    return result
+def disagreements(result: Result, rows: int) -> dict[str, str]:
+    """Who arrived at other numbers of tokens than ours."""
+    counts = {name: (found[0]["tokens"], found[0]["trained"]) for name, found in result["measured"].items()}
+    if "ours" not in counts:
+        return {}
+    tokens, trained = counts["ours"]
+    return {
+        name: f"{found[0]:,} tokens, {found[1]:,} trained; ours {tokens:,} and {trained:,}"
+        for name, found in counts.items()
+        if found[0] != tokens or found[1] not in (trained, trained + rows * name.startswith("LLaMA-Factory"))
+    }
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--tokenizer", required=True)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--measure", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--cache", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(CONTESTANTS[args.measure](str(args.data), args.tokenizer, args.cache)))
+        peer, measure = CONTESTANTS[args.measure]
+        with tempfile.TemporaryDirectory() as cache:
+            report(measure(str(args.data), args.tokenizer, cache), Contestant(args.measure, peer).packages)
         return
     with tempfile.TemporaryDirectory() as folder:
         chats = Path(folder) / "chats.jsonl"
         rows = write_chats(args.data, load_tokenizer(args.tokenizer), chats)
-        result = compare(chats, args.tokenizer, rows, args.rounds)
-    if args.json:
-        print(json.dumps({"rows": rows, **result}))
-        return
-    ours = result["ours"]
-    used = ("trl", "transformers", "datasets", "tokenizers", "tiktoken")
-    versions = ", ".join(f"{name} {version(name)}" for name in used)
-    print(
-        f"{rows:,} rows, {ours['tokens']:,} tokens, {ours['trained']:,} of them trained; "
-        f"{os.cpu_count()} cores; {versions}"
-    )
-    for name, figures in result.items():
-        print(
-            f"{name:<18}{figures['seconds']:8.2f} s  ({figures['fastest']:.2f} to {figures['slowest']:.2f})"
-            f"{figures['rows_per_second']:10,.0f} rows/s{figures['packed_rows']:8,} packed rows"
-            f"{figures['seconds'] / ours['seconds']:8.1f} times ours"
+        title = f"{rows:,} rows"
+
+        def keep(result: Result) -> None:
+            parts = {title: result | {"disagree": disagreements(result, rows)}}
+            publish("preparation", about={"rows": rows, "max_length": MAX_LENGTH}, parts=parts)
+
+        take_turns(
+            [Contestant(name, CONTESTANTS[name][0]) for name in args.only],
+            lambda one: run_alone(one, __file__, ["--data", str(chats), "--tokenizer", args.tokenizer]),
+            rounds=args.rounds,
+            after_round=keep,
         )
-    print(f"ours, found in the cache: {ours['again']:.3f} s")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,25 @@
-"""How fast a training step is on a CPU: ours and TRL's, in tokens that are no padding per second.
+"""How fast a training step is on a CPU: ours and that of other programs, in tokens that are no padding per second.
 
-    python benchmarks/training_step.py --data alpaca_data.json [--precision bf16] [--lora] [--rounds N] [--steps N]
+    python benchmarks/training_step.py --data alpaca_data.json [--parts full bf16 lora] [--rounds N] [--steps N]
 
 ``--data`` is a JSON list of Alpaca rows; 4,000 of them are taken. The model has Qwen3's architecture, 8 layers of width
-256 and random float32 weights; its tokenizer of 32,000 entries is trained on the rows. Both programs train the same
+256 and random float32 weights; its tokenizer of 32,000 entries is trained on the rows. All programs train the same
 weights on the same rows in batches of 8 rows of at most 512 tokens with AdamW, without gradient checkpointing, answers
-only; ours packs its rows, TRL's default does not. The order of rows differs, so that losses can agree in their course
-only; they are printed. ``--lora`` trains an adapter of rank 16 on every linear layer instead of all weights,
-``--precision bf16`` computes in bfloat16. Each measurement is a process of its own; two steps warm up. Needs the extra
-``bench`` (TRL).
+only; ours packs its rows, as does LLaMA-Factory's neat packing. The order of rows differs, so that losses can agree in
+their course only: the first loss of all of them must be within 1 % of ours, else the table says which is not.
+``lora`` trains an adapter of rank 16 on every linear layer instead of all weights, ``bf16`` computes in bfloat16. Two
+steps warm up. Other programs run where ``benchmarks/peers.py`` made them an environment.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 
 from preparation import MAX_LENGTH
+from rounds import OURS, Contestant, Result, publish, report, run_alone, take_turns
 from training_work import LORA_ALPHA, LORA_RANK, SETTINGS, WARM_UP, Figures, make_work, measure_trainer
 
 
@@ -83,56 +80,95 @@ def measure_trl(folder: Path, steps: int, out: str, *, bf16: bool, lora: bool) -
     return measure_trainer(trainer, steps, count=lambda batch: int(batch["attention_mask"].sum()))
 
 
-CONTESTANTS = {"ours": measure_ours, "TRL": measure_trl}
+def measure_llama_factory(folder: Path, steps: int, out: str, *, bf16: bool, lora: bool) -> Figures:
+    """Padded rows, its default."""
+    from contestants.llama_factory import measure_training
+
+    return measure_training(folder, steps, out, bf16=bf16, lora=lora, packed=False)
 
 
-def run_alone(name: str, folder: Path, args: argparse.Namespace) -> Figures:
-    """One measurement in a process of its own."""
-    command = [sys.executable, __file__, "--measure", name, "--data", str(folder), "--steps", str(args.steps)]
-    command += ["--precision", args.precision, *(["--lora"] if args.lora else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return figures
+def measure_neat_packing(folder: Path, steps: int, out: str, *, bf16: bool, lora: bool) -> Figures:
+    """LLaMA-Factory's packing without mixing."""
+    from contestants.llama_factory import measure_training
+
+    return measure_training(folder, steps, out, bf16=bf16, lora=lora, packed=True)
+
+
+def measure_axolotl(folder: Path, steps: int, out: str, *, bf16: bool, lora: bool) -> Figures:
+    from contestants.axolotl import measure_training
+
+    return measure_training(folder, steps, out, bf16=bf16, lora=lora)
+
+
+def measure_ms_swift(folder: Path, steps: int, out: str, *, bf16: bool, lora: bool) -> Figures:
+    from contestants.ms_swift import measure_training
+
+    return measure_training(folder, steps, out, bf16=bf16, lora=lora)
+
+
+CONTESTANTS: dict[str, tuple[str | None, Callable[..., Figures]]] = {
+    "ours": (None, measure_ours),
+    "TRL": ("trl", measure_trl),
+    "LLaMA-Factory": ("llama-factory", measure_llama_factory),
+    "LLaMA-Factory, neat packing": ("llama-factory", measure_neat_packing),
+    "axolotl": ("axolotl", measure_axolotl),
+    "ms-swift": ("ms-swift", measure_ms_swift),
+}
+
+PARTS = {
+    "full": ("Full fine-tuning, float32", [], list(CONTESTANTS)),
+    "bf16": ("Full fine-tuning, bfloat16", ["--precision", "bf16"], ["ours", "TRL"]),
+    "lora": ("LoRA, float32", ["--lora"], ["ours", "TRL"]),
+}
+"""Part -> its title, words for its measurements, who takes part."""
+
+
+def first_losses(result: Result) -> dict[str, str]:
+    """Contestants whose first loss is not ours, by more than 1 %: each step has other rows."""
+    first = {name: found[0]["losses"][0] for name, found in result["measured"].items()}
+    if "ours" not in first:
+        return {}
+    return {
+        name: f"first loss {loss:.3f}, ours {first['ours']:.3f}"
+        for name, loss in first.items()
+        if abs(loss / first["ours"] - 1) > 0.01
+    }
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--lora", action="store_true")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help=argparse.SUPPRESS)
+    parser.add_argument("--lora", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--measure", choices=CONTESTANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
+        peer, measure = CONTESTANTS[args.measure]
         with tempfile.TemporaryDirectory() as out:
-            measure = CONTESTANTS[args.measure]
-            print(json.dumps(measure(args.data, args.steps, out, bf16=args.precision == "bf16", lora=args.lora)))
+            figures = measure(args.data, args.steps, out, bf16=args.precision == "bf16", lora=args.lora)
+        report(figures, Contestant(args.measure, peer).packages if peer else OURS)
         return
-    measured: dict[str, list[Figures]] = {name: [] for name in CONTESTANTS}
     with tempfile.TemporaryDirectory() as folder:
         make_work(args.data, Path(folder))
-        for _ in range(args.rounds):
-            for name, found in measured.items():
-                found.append(run_alone(name, Path(folder), args))
-    if args.json:
-        print(json.dumps(measured))
-        return
-    print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl")))
-    print(f"{'LoRA' if args.lora else 'full'}, {args.precision}")
-    rates = {name: [figures["tokens_per_second"] for figures in found] for name, found in measured.items()}
-    for name, found in measured.items():
-        rate = statistics.median(rates[name])
-        print(
-            f"{name:<6}{rate:9,.0f} tokens/s ({min(rates[name]):,.0f} to {max(rates[name]):,.0f}), "
-            f"{found[0]['step_seconds']:.2f} s a step, "
-            f"loss {found[0]['losses'][0]:.2f} to {found[0]['losses'][-1]:.2f}; "
-            f"ours is {statistics.median(rates['ours']) / rate:.1f} times as fast"
-        )
+        done: dict[str, Result] = {}
+        for part in args.parts:
+            title, words, names = PARTS[part]
+            words = [*words, "--data", folder, "--steps", str(args.steps)]
+
+            def keep(result: Result, title: str = title) -> None:
+                done[title] = result | {"disagree": first_losses(result)}
+                publish("training_step", about={"steps": args.steps}, parts=done)
+
+            take_turns(
+                [Contestant(name, CONTESTANTS[name][0]) for name in names],
+                lambda one, words=words: run_alone(one, __file__, words),
+                rounds=args.rounds,
+                after_round=keep,
+            )
 
 
 if __name__ == "__main__":

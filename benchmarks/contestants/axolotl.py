@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from contestants.any_trainer import measure_hidden_trainer
 from preparation import MAX_LENGTH
 from training_work import BATCH, LORA_ALPHA, LORA_RANK, SETTINGS, WARM_UP, Figures
+
+from contestants.any_trainer import measure_hidden_trainer
 
 
 def measure_training(folder: Path, steps: int, out: str, *, bf16: bool, lora: bool) -> Figures:
@@ -21,7 +22,12 @@ def measure_training(folder: Path, steps: int, out: str, *, bf16: bool, lora: bo
     given: dict[str, Any] = {
         "base_model": str(folder / "model"),
         "datasets": [
-            {"path": str(folder / "chats.jsonl"), "ds_type": "json", "type": "chat_template", "field_messages": "messages"}
+            {
+                "path": str(folder / "chats.jsonl"),
+                "ds_type": "json",
+                "type": "chat_template",
+                "field_messages": "messages",
+            }
         ],
         "chat_template": "tokenizer_default",
         "dataset_prepared_path": str(Path(out) / "prepared"),
@@ -57,6 +63,4 @@ def measure_training(folder: Path, steps: int, out: str, *, bf16: bool, lora: bo
     file = Path(out) / "axolotl.yaml"
     file.write_text(json.dumps(given), encoding="utf-8")  # JSON is YAML too
     pad_id = AutoTokenizer.from_pretrained(folder / "model").pad_token_id
-    return measure_hidden_trainer(
-        lambda: do_train(load_cfg(str(file)), TrainerCliArgs()), steps, pad_id=pad_id
-    )
+    return measure_hidden_trainer(lambda: do_train(load_cfg(str(file)), TrainerCliArgs()), steps, pad_id=pad_id)

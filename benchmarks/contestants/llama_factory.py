@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from contestants.any_trainer import measure_hidden_trainer
 from preparation import MAX_LENGTH
 from training_work import LORA_ALPHA, LORA_RANK, SETTINGS, WARM_UP, Figures
+
+from contestants.any_trainer import measure_hidden_trainer
 
 TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from contestants.any_trainer import measure_hidden_trainer
 from preparation import MAX_LENGTH
 from training_work import LORA_ALPHA, LORA_RANK, SETTINGS, WARM_UP, Figures
+
+from contestants.any_trainer import measure_hidden_trainer
 
 
 def measure_training(folder: Path, steps: int, out: str, *, bf16: bool, lora: bool) -> Figures:
