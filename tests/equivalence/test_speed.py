@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from sft.config import SFTConfig
-from sft.training.run import run_training
+from sft.errors import ModelError
+from sft.training.run import assemble, run_training
+from sft.training.run import train as finish
 
 LOSS = {"rel": 1e-5}
 
@@ -43,3 +45,43 @@ def test_a_run_of_batches_by_tokens_goes_on_where_it_stood(
     again = read_run(resumed)
     assert again.losses == straight.losses
     assert all(torch.equal(again.weights[name], straight.weights[name]) for name in straight.weights)
+
+
+@pytest.mark.parametrize(
+    ("choice", "passes"),
+    [
+        ({}, [2, 2]),
+        ({"gradient_checkpointing_every": 2}, [2, 1]),
+        ({"gradient_checkpointing_layers": [-1]}, [1, 2]),
+    ],
+    ids=["all", "every second", "the last"],
+)
+def test_chosen_layers_are_recomputed_and_change_nothing(
+    train: Callable[..., Any],
+    read_run: Callable[..., Any],
+    settings: dict[str, Any],
+    tmp_path: Path,
+    choice: dict[str, Any],
+    passes: list[int],
+) -> None:
+    asked = {"gradient_checkpointing": True, "max_steps": 3, "output_dir": str(tmp_path / "chosen")}
+    run = assemble(SFTConfig(**{**settings, **asked, **choice}))
+    seen = [0, 0]
+
+    def count(number: int) -> Callable[..., None]:
+        def once_more(*_: Any) -> None:
+            seen[number] += run.model.training
+
+        return once_more
+
+    for number, layer in enumerate(run.model.model.layers):
+        layer.mlp.register_forward_pre_hook(count(number))
+    finish(run)
+    assert seen == [3 * each for each in passes]
+    assert_same_course(train("plain", max_steps=3), read_run(tmp_path / "chosen"))
+
+
+def test_a_layer_that_is_not_there_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
+    asked = {"gradient_checkpointing": True, "gradient_checkpointing_layers": [0, 2], "output_dir": str(tmp_path / "o")}
+    with pytest.raises(ModelError, match=r"names layer 2, but the model has 2, numbered from 0"):
+        assemble(SFTConfig(**{**settings, **asked}))

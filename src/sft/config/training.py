@@ -37,7 +37,7 @@ class TrainingOptions:
         "data has them, in every epoch (a curriculum); packed rows are then filled in that order too.",
         choices=["random", "sequential"],
     )
-    optim: str = option("adamw_torch", "Optimizer, by transformers' name.")
+    optim: str = option("adamw_torch_fused", "Optimizer, by transformers' name.")
     max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm. 0: never.", minimum=0)
     fp16: bool = option(False, "Compute in float16 with loss scaling. For GPUs without bfloat16.")
     bf16: bool = option(False, "Compute in bfloat16. For Ampere and newer GPUs, and recent CPUs.")

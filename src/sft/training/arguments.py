@@ -16,6 +16,9 @@ from sft.training.dpo_run import arguments_of_stage
 
 NO_TRACKER = ("none", "")
 
+OUR_LOSS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
+"""What of Liger is left out: the loss is made by the trainer, and these would make it once more."""
+
 
 def training_arguments(
     config: SFTConfig, *, has_eval: bool, resuming: bool, deepspeed: dict[str, Any] | None = None
@@ -45,11 +48,15 @@ def training_arguments(
         logging_nan_inf_filter=False,  # a loss that is not a number is never shown as one
         use_cpu=not torch.accelerator.is_available(),
     )
+    if torch.cuda.is_available():
+        values["accelerator_config"] = {"non_blocking": True}  # batches lie in pinned memory
     if config.tokens_per_batch is not None:
         values["per_device_train_batch_size"] = 1  # an item of the data is then a whole batch
     if config.lisa_layers is not None:
         values["ddp_find_unused_parameters"] = True  # frozen layers get no gradient, which DDP would wait for
     values.update(config.training_arguments)
+    if values.get("use_liger_kernel"):
+        values["liger_kernel_config"] = {**(values.get("liger_kernel_config") or {}), **OUR_LOSS}
     if values.get("tf32") and not is_torch_tf32_available():
         values["tf32"] = None  # it lets float32 products be coarser, which this machine cannot do
     if deepspeed is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sft.models.adapted import is_adapted
 from sft.models.quantization import Quantization, write_quantization
 from sft.training.checkpoints.restoring import RestoringTrainer
 from sft.training.gather import gather_weights, read_weights
+from sft.training.offload import activations_on_cpu
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
 from sft.training.warm_up import square_warm_up
@@ -28,6 +30,8 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
     throughput: Throughput
     quantization: Quantization | None = None
     """How the base under an adapter is held."""
+    offload_activations: bool = False
+    """Keep in the CPU's memory what the backward pass needs."""
     warmup_shape: str = "linear"
     """How the learning rate rises."""
 
@@ -43,6 +47,16 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
             steps = self.args.get_warmup_steps(num_training_steps)
             square_warm_up(schedule, steps, name=str(self.args.lr_scheduler_type.value))
         return schedule
+
+    def compute_loss_context_manager(self) -> Any:
+        """Where a loss is made: in the precision of the run, with activations kept where they are asked to be."""
+        found = super().compute_loss_context_manager()
+        if not self.offload_activations:
+            return found
+        stack = ExitStack()
+        stack.enter_context(found)
+        stack.enter_context(activations_on_cpu())
+        return stack
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         return self.order

@@ -49,6 +49,7 @@ from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.parallel import trains_on_cpu
 from sft.training.plan import Plan
 from sft.training.run_log import LoggedFigures
+from sft.training.speed import apply_speed, speed_callbacks
 from sft.training.strategy import asked_strategy
 from sft.training.token_weights import token_weight
 from sft.training.trainer import WalkTrainer
@@ -254,10 +255,12 @@ def build_trainer(
 ) -> RunTrainer:
     """The trainer over the plan's rows, with all that happens beside the steps."""
     refuse_foreign_optimizer(args, config.loraplus_lr_ratio)
+    apply_speed(model, config)
     folder = Path(config.output_dir)
     ours: list[TrainerCallback] = [MetricsFile(folder), Progress(), *fewer_bits_callbacks(config)]
     if config.use_lora:
         ours.append(DeadAdapters(config.target_modules))
+    ours += speed_callbacks(model, config)
     if "trainer_log" in config.also_write:
         ours.append(TrainerLog(folder))
     if "log" in config.also_write:
@@ -284,6 +287,7 @@ def build_trainer(
     trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
     trainer.warmup_shape = config.warmup_shape
     trainer.quantization = quantization_of(config)
+    trainer.offload_activations = config.offload_activations
     if isinstance(trainer, WalkTrainer):
         trainer.weigh = token_weight(config)
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place

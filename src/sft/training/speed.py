@@ -1,0 +1,102 @@
+"""What a run does to be quicker or to fit, as its options ask: what is recomputed, compiled, and kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sft.config import SFTConfig
+from sft.errors import ModelError
+from sft.models.freezing import decoder_layers
+from sft.training.cpu_memory import keep_freed_memory
+from sft.training.launch import announce
+from sft.training.parallel import trains_on_cpu
+
+
+def apply_speed(model: PreTrainedModel, config: SFTConfig) -> None:
+    """Compile the layers of a model where that is asked for.
+
+    Raises:
+        ModelError: it keeps no list of layers.
+    """
+    if config.compile_layers:
+        stack = layers_of(model, "compile_layers")
+        for layer in stack:
+            layer.compile()
+        announce(f"compile_layers: {len(stack)} layers are compiled while the first steps run, which takes a while")
+
+
+def speed_callbacks(model: PreTrainedModel, config: SFTConfig) -> list[TrainerCallback]:
+    """What has to happen when training begins.
+
+    Raises:
+        ModelError: a layer is chosen that the model does not have, or its layers cannot be recomputed one by one.
+    """
+    found: list[TrainerCallback] = []
+    if config.keep_cpu_memory and trains_on_cpu():
+        found.append(KeepMemory())
+    chosen, every = config.gradient_checkpointing_layers, config.gradient_checkpointing_every
+    if config.gradient_checkpointing and (chosen is not None or every > 1):
+        asked = "gradient_checkpointing_every" if chosen is None else "gradient_checkpointing_layers"
+        stack = layers_of(model, asked)
+        numbers = range(0, len(stack), every) if chosen is None else chosen
+        found.append(RecomputeChosen(stack, numbers_of_layers(numbers, stack, asked)))
+    return found
+
+
+def layers_of(model: PreTrainedModel, asked: str) -> nn.ModuleList:
+    """The decoder layers of a model, for the option ``asked``.
+
+    Raises:
+        ModelError: it keeps no list of them.
+    """
+    try:
+        return decoder_layers(model)[1]
+    except ModelError as error:
+        raise ModelError(
+            f"{asked}: {type(model).__name__} keeps no list of its decoder layers, so that they cannot be told apart. "
+            f"Leave {asked} out."
+        ) from error
+
+
+def numbers_of_layers(numbers: Any, stack: nn.ModuleList, asked: str) -> frozenset[int]:
+    """The layers that are recomputed; negative numbers count from the end.
+
+    Raises:
+        ModelError: there is no such layer, or the layers have no switch of their own.
+    """
+    wrong = [number for number in numbers if not -len(stack) <= number < len(stack)]
+    if wrong:
+        raise ModelError(
+            f"{asked} names layer {wrong[0]}, but the model has {len(stack)}, numbered from 0. Correct the number."
+        )
+    if not hasattr(stack[0], "gradient_checkpointing"):
+        raise ModelError(
+            f"{asked}: layers of the class {type(stack[0]).__name__} are recomputed all or none. Leave {asked} out."
+        )
+    return frozenset(number % len(stack) for number in numbers)
+
+
+class KeepMemory(TrainerCallback):  # type: ignore[misc]
+    """Has the C library keep what is freed, from the first step on."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        keep_freed_memory()
+
+
+class RecomputeChosen(TrainerCallback):  # type: ignore[misc]
+    """Recomputes some layers only, once the Trainer has switched all of them on."""
+
+    def __init__(self, stack: nn.ModuleList, chosen: frozenset[int]) -> None:
+        self.stack = stack
+        self.chosen = chosen
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for number, layer in enumerate(self.stack):
+            layer.gradient_checkpointing = number in self.chosen
