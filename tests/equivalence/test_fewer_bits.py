@@ -134,3 +134,36 @@ def test_a_quadratic_warm_up_is_the_square_of_the_share_done(
     values = {**settings, **asked, "output_dir": str(folder)}
     run_training(SFTConfig(**values, resume_from_checkpoint=str(straight.folder / "checkpoint-2")))
     assert rates(folder) == pytest.approx([1e-2 * share for share in (4 / 16, 9 / 16, 1, 0.5)])
+
+
+@pytest.fixture
+def wider_model(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """Wide enough that torchao holds its optimizer's states in few bits: from 4096 weights on."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokenizer), **shape, **heads, tie_word_embeddings=True))
+    folder = tmp_path / "wider"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch_8bit", "adamw_torch_4bit"])
+def test_optimizers_of_torchao_learn_and_go_on(
+    optim: str, train: Callable[..., Any], settings: dict[str, Any], wider_model: Path
+) -> None:
+    asked = {"model_name_or_path": str(wider_model), "optim": optim, "learning_rate": 3e-3, "max_steps": 4}
+    straight = train("straight", **asked)
+    full = train("full", **{**asked, "optim": "adamw_torch"})
+    assert straight.losses[-1] < 0.9 * straight.losses[0]
+    assert straight.losses != full.losses
+    assert straight.losses == pytest.approx(full.losses, rel=0.02)
+    folder = straight.folder.parent / "resumed"
+    values = {**settings, **asked, "output_dir": str(folder)}
+    run_training(SFTConfig(**values, resume_from_checkpoint=str(straight.folder / "checkpoint-2")))
+    resumed = AutoModelForCausalLM.from_pretrained(folder / "final_model").state_dict()
+    assert all(torch.equal(resumed[name], weight) for name, weight in straight.weights.items())

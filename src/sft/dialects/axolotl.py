@@ -76,7 +76,7 @@ def translate(values: Values, overrides: Values) -> Translation:
             draft.ignore(key, raw, "activation_checkpointing of fsdp_config does it")
         elif key not in settled:
             _translate_key(draft, key, raw, adapts=adapts)
-    translate_bits(draft, given)
+    translate_bits(draft, given, adapts=adapts)
     _require(draft, given)
     _apply_defaults(draft, given, adapts=adapts)
     return draft.finish()

@@ -17,6 +17,7 @@ BIT_KEYS = (
     "fp8_enable_fsdp_float8_all_gather",
     "use_onebitllms",
     "llmcompressor",
+    "gptq",
     "peft",
 )
 
@@ -36,7 +37,7 @@ LOFTQ = "the base is held in NF4 as the matrices expect it; axolotl holds the sa
 Values = Mapping[str, RawValue]
 
 
-def translate_bits(draft: Draft, values: Values) -> None:
+def translate_bits(draft: Draft, values: Values, *, adapts: bool) -> None:
     """Settle every key of BIT_KEYS."""
     for key in (key for key in BIT_KEYS if key in values):
         raw = values[key]
@@ -50,6 +51,10 @@ def translate_bits(draft: Draft, values: Values) -> None:
             draft.ignore(key, raw, "weights travel in 16 bits between processes; the products are the same")
         elif key == "peft":
             _translate_loftq(draft, key, raw)
+        elif key == "gptq" and not adapts:
+            draft.refuse(key, "GPTQ weights cannot be trained themselves. Write adapter: lora", raw.origin)
+        elif key == "gptq":
+            draft.ignore(key, raw, "the model's own config.json says it")
         elif key == "fp8":
             draft.give(key, raw, "float8_training")
         elif key == "use_onebitllms":

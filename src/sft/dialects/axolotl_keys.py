@@ -172,7 +172,7 @@ NOT_USED: Mapping[str, str] = {
     "otel_metrics_port": "it belongs to use_otel_metrics",
     "gptq_groupsize": "it belongs to gptq",
     "gptq_model_v1": "it belongs to gptq",
-    "gptq_disable_exllama": "it belongs to gptq",
+    "gptq_disable_exllama": "kernels that can be trained through are taken in any case",
     "swanlab_project": _ENVIRONMENT.format("SWANLAB_PROJ_NAME"),
     "swanlab_experiment_name": _ENVIRONMENT.format("SWANLAB_EXP_NAME"),
     "swanlab_description": _ENVIRONMENT.format("SWANLAB_DESCRIPTION"),

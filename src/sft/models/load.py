@@ -43,6 +43,8 @@ def load_model(
             kwargs["quantization_config"] = quantization.to_bitsandbytes(dtype, whole=read_past_the_layer(config))
         elif saved_method(config) == "mxfp4":
             kwargs["quantization_config"] = Mxfp4Config(dequantize=True)  # as it is saved, nothing over it learns
+        elif saved_method(config) == "gptq" and isinstance(config.quantization_config, dict):
+            config.quantization_config["backend"] = "auto_trainable"  # the quickest kernels have no backward pass
         if attn_implementation is not None:
             kwargs["attn_implementation"] = attn_implementation
         model = AutoModelForCausalLM.from_pretrained(name, config=config, dtype=dtype, use_safetensors=True, **kwargs)

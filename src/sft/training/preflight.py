@@ -9,6 +9,7 @@ import torch
 
 from sft.config import SFTConfig, require_data
 from sft.errors import ConfigError
+from sft.models.saved_quantization import refuse_saved_quantization
 from sft.training.also_write import require_what_is_written
 from sft.training.arguments import require_trackers
 from sft.training.build import refuse_packing_by_family
@@ -36,6 +37,7 @@ def refuse_early(config: SFTConfig) -> AskedStrategy:
     require_trackers(config)
     strategy = ask_strategy(config)
     refuse_packing_by_family(config)
+    refuse_saved_quantization(config)
     refuse_fewer_bits(config)
     for note in config.notes:
         announce(f"note: {note}")
