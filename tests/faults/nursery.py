@@ -1,0 +1,173 @@
+"""A process that has imported everything and forks a child for each run, so that a run takes a part of a second.
+
+    python nursery.py     reads one JSON object a line, does what it says, and answers with one line
+
+An order: ``config`` (options of a run), and how it dies: ``after`` (seconds from its start to kill -9), ``at`` (the
+number of the write or delete in the run folder before which it kills itself), or neither. ``here`` runs it without a
+child. ``script`` names a function of
+``scripts.py`` that is called in the child before the run; ``limit`` is the largest file in bytes that it may write. The
+answer: ``died`` (by kill -9), ``error`` (its message), ``points`` (writes and deletes so far), ``said`` (its standard
+error), ``seconds``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+PATHS = {"open": (0,), "os.rename": (0, 1), "os.remove": (0,), "os.rmdir": (0,), "os.mkdir": (0,), "os.truncate": (0,)}
+
+
+class Points:
+    """Counts what this process is about to write to or delete in a folder, and kills it before a chosen one."""
+
+    def __init__(self, folder: Path, at: int | None) -> None:
+        self.folder = str(folder)
+        self.at = at
+        self.count = 0
+        self.names: list[str] = []
+        self._lock = threading.Lock()
+
+    def audit(self, event: str, args: tuple[Any, ...]) -> None:
+        """Python's own hook: it sees every call, whichever library makes it."""
+        places = PATHS.get(event)
+        if places is None or (event == "open" and not (isinstance(args[2], int) and args[2] & WRITING)):
+            return
+        paths = [os.fspath(args[place]) for place in places if isinstance(args[place], str | os.PathLike)]
+        if event == "os.mkdir" and os.path.isdir(paths[0]):
+            return  # nothing is made
+        if any(str(path).startswith(self.folder) for path in paths):
+            self.reach(f"{event} {' '.join(os.path.relpath(path, self.folder) for path in paths)}")
+
+    def reach(self, name: str) -> None:
+        """One more point."""
+        with self._lock:
+            if self.count == self.at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.count += 1
+            self.names.append(name)
+
+
+def watch(points: Points) -> None:
+    """Beside what the hook sees: between the halves of a block of tensors, and before each wait for the disk."""
+    from sft.training.checkpoints import tensor_file
+
+    write, fsync = tensor_file._write, os.fsync
+    halved: set[str] = set()
+
+    def in_halves(file: Any, block: memoryview) -> int:
+        half = len(block) // 2
+        done = write(file, block[:half])
+        if file.name not in halved:  # one block of a file will do
+            halved.add(file.name)
+            points.reach(f"half of {os.path.relpath(file.name, points.folder)}")
+        return done + write(file, block[half:])
+
+    def before_sync(handle: int) -> None:
+        points.reach("fsync")
+        fsync(handle)
+
+    tensor_file._write = in_halves
+    os.fsync = before_sync
+    sys.addaudithook(points.audit)
+
+
+def run(order: dict[str, Any], answer: Any) -> None:
+    """In the child."""
+    from sft.config import SFTConfig
+    from sft.errors import SftError
+    from sft.training.run import run_training
+
+    points = Points(Path(order["config"]["output_dir"]), order.get("at"))
+    error = None
+    try:
+        if order.get("script"):
+            import scripts
+
+            getattr(scripts, order["script"])(order)
+        if order.get("count") or order.get("at") is not None:
+            watch(points)
+        if order.get("limit"):
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
+        run_training(SFTConfig(**order["config"]))
+    except SftError as refused:
+        error = str(refused)
+    except BaseException:
+        error = traceback.format_exc()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    answer.write(json.dumps({"error": error, "points": points.names}))
+    answer.flush()
+
+
+def obey(order: dict[str, Any]) -> dict[str, Any]:
+    """Fork a child, let it run or die, and say what came of it."""
+    from tempfile import TemporaryFile
+
+    started = time.perf_counter()
+    with TemporaryFile("w+") as answer, TemporaryFile("w+") as said:
+        child = os.fork()
+        if child == 0:
+            os.dup2(said.fileno(), 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            run(order, answer)
+            os._exit(0)
+        if order.get("after") is not None:
+            killer = threading.Timer(order["after"], os.kill, (child, signal.SIGKILL))
+            killer.start()
+        _, status = os.waitpid(child, 0)
+        if order.get("after") is not None:
+            killer.cancel()
+        seconds = time.perf_counter() - started
+        answer.seek(0)
+        said.seek(0)
+        found = {"died": False, "error": None, "points": [], **json.loads(answer.read() or "{}")}
+        found |= {"died": os.WIFSIGNALED(status), "seconds": seconds, "said": said.read()}
+        return found
+
+
+def warm_up(order: dict[str, Any]) -> dict[str, Any]:
+    """Run in this very process, so that what the first run imports and makes is there for every child."""
+    from sft.config import SFTConfig
+    from sft.training.run import run_training
+
+    kept = os.dup(1), os.dup(2)
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    run_training(SFTConfig(**order["config"]))
+    os.dup2(kept[0], 1)
+    os.dup2(kept[1], 2)
+    return {}
+
+
+def main() -> None:
+    """Import, say so, and take orders until there are no more."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import peft.peft_model  # noqa: F401
+    import torch
+    import transformers.models.qwen3.modeling_qwen3  # noqa: F401
+
+    import sft.training.run  # noqa: F401
+    from sft.data import prepare
+
+    torch.set_num_threads(1)
+    hash_of_code = prepare.hash_code()  # of the moment: somebody may be editing
+    prepare.hash_code = lambda: hash_of_code
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        print(json.dumps(warm_up(order) if order.get("here") else obey(order)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
