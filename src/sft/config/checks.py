@@ -177,8 +177,6 @@ def initialisation_that_changes_quantised_weights(candidate: Candidate) -> Itera
             )
 
 
-def token_added_twice(candidate: Candidate) -> Iterator[str]:
-    plain, special = candidate.added_tokens or [], candidate.added_special_tokens or []
 def start_that_makes_up_for_no_rounding(candidate: Candidate) -> Iterator[str]:
     """LoftQ begins with what 4 bits lost; DoRA would measure the lengths of its columns before that."""
     if candidate.init_lora_weights != "loftq" or candidate.adapter_name_or_path is not None:
@@ -192,6 +190,8 @@ def start_that_makes_up_for_no_rounding(candidate: Candidate) -> Iterator[str]:
         yield f"{candidate.at('init_lora_weights')} with {candidate.at('use_dora')}: choose one."
 
 
+def token_added_twice(candidate: Candidate) -> Iterator[str]:
+    plain, special = candidate.added_tokens or [], candidate.added_special_tokens or []
     for token in dict.fromkeys([*plain, *special]):
         if (plain + special).count(token) > 1:
             yield f"added_tokens, added_special_tokens: {token!r} is given twice. Keep one."
@@ -536,9 +536,9 @@ RULES: tuple[Rule, ...] = (
     freezing_everything,
     unknown_initialisation,
     initialisation_that_changes_quantised_weights,
+    start_that_makes_up_for_no_rounding,
     token_added_twice,
     merged_folder_without_adapter,
-    start_that_makes_up_for_no_rounding,
     merged_folder_over_adapter,
     folders_outside_run,
     output_over_input,
@@ -565,7 +565,6 @@ RULES: tuple[Rule, ...] = (
     unusable_sources,
     workers_that_are_not_there,
     two_shardings,
-    *STAGE_RULES,
     *FEWER_BITS_RULES,
     *SPEED_RULES,
     *STAGE_RULES,

@@ -28,6 +28,7 @@ from sft.dialects.axolotl_keys import (
     SIZES,
     TRACKERS,
 )
+from sft.dialects.axolotl_learning import LEARNING_KEYS, translate_learning
 from sft.dialects.axolotl_metrics import METRIC_KEYS, translate_metrics
 from sft.dialects.axolotl_schedule import SCHEDULE_KEYS, translate_schedule
 from sft.dialects.axolotl_sharding import SHARDING_KEYS, recomputes, translate_sharding
@@ -66,10 +67,11 @@ def translate(values: Values, overrides: Values) -> Translation:
     translate_schedule(draft, given)
     translate_sharding(draft, given)
     translate_metrics(draft, given)
+    translate_learning(draft, given)
     _translate_old_packing(draft, given)
     _translate_precision(draft, given, adapts=adapts)
     _translate_trackers(draft, given)
-    settled = (*DATA_KEYS, *SCHEDULE_KEYS, *SHARDING_KEYS, *METRIC_KEYS, *PRECISION_KEYS, *TRACKERS)
+    settled = (*DATA_KEYS, *SCHEDULE_KEYS, *SHARDING_KEYS, *METRIC_KEYS, *LEARNING_KEYS, *PRECISION_KEYS, *TRACKERS)
     settled = (*settled, *BIT_KEYS, OLD_PACKING)
     for key, raw in given.items():
         if key == "gradient_checkpointing" and recomputes(given):

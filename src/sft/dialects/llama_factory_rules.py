@@ -257,6 +257,19 @@ def _ddp_timeout(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
         draft.give(key, raw, "ddp_timeout")
 
 
+def _entropy(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
+    """The EAFT loss, over the 20 likeliest tokens."""
+    asked = is_on(values.get("use_eaft_loss"))
+    if key == "eaft_alpha" and asked:
+        draft.join(key, raw, "eaft_alpha")
+    elif asked:
+        alpha = values.get("eaft_alpha")
+        draft.give(key, replace(raw, value=1.0 if alpha is None else alpha.value), "eaft_alpha")
+        draft.default("eaft_divisor", 3.0, "what LLaMA-Factory divides the entropy by")
+    else:
+        draft.ignore(key, raw, OFF if key == "use_eaft_loss" else "it belongs to use_eaft_loss")
+
+
 def _plot_loss(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     if is_on(raw) and "also_write" not in values:
         draft.give(key, replace(raw, value=[*keys.FILES, "loss_plot"]), "also_write", "training_loss.png")
@@ -361,6 +374,8 @@ HANDLERS: Mapping[str, Handler] = {
     "pure_bf16": _pure_bf16,
     "ddp_timeout": _ddp_timeout,
     "plot_loss": _plot_loss,
+    "use_eaft_loss": _entropy,
+    "eaft_alpha": _entropy,
     "overwrite_output_dir": _overwrite,
     "resume_from_checkpoint": _resume,
     "do_eval": _do_eval,

@@ -236,6 +236,22 @@ def test_the_old_name_of_packing() -> None:
     assert status(read(sequence_len=64, max_packed_sequence_len=128), "max_packed_sequence_len") == "refused"
 
 
+def test_entropy_adaptive_losses() -> None:
+    config = as_config(use_eaft=True)
+    assert (config.eaft_alpha, config.eaft_top_k, config.eaft_divisor) == (1.0, 20, 1.0)
+    config = as_config(use_eaft=True, eaft_alpha=2, eaft_k=10)
+    assert (config.eaft_alpha, config.eaft_top_k, config.eaft_divisor) == (2.0, 10, 1.0)
+    assert as_config(use_eaft=False, eaft_alpha=2).eaft_alpha is None
+
+
+def test_layers_that_take_turns() -> None:
+    config = as_config(lisa_n_layers=4, lisa_step_interval=7, lisa_layers_attribute="model.layers")
+    assert (config.lisa_layers, config.lisa_interval) == (4, 7)
+    alone = read(lisa_n_layers=4)
+    assert status(alone, "lisa_n_layers") == "ignored"
+    assert "lisa_layers" not in alone.values
+
+
 def test_rows_left_out() -> None:
     config = as_config(dataset_exact_deduplication=True, min_sample_len=10)
     assert (config.deduplicate, config.min_length) == (True, 10)

@@ -162,6 +162,9 @@ MEANT = [
             }
         },
     ),
+    ({"use_eaft_loss": True}, {"eaft_alpha": 1.0, "eaft_top_k": 20, "eaft_divisor": 3.0}),
+    ({"use_eaft_loss": True, "eaft_alpha": 2.0}, {"eaft_alpha": 2.0, "eaft_divisor": 3.0}),
+    ({"use_eaft_loss": False, "eaft_alpha": 2.0}, {"eaft_alpha": None, "eaft_divisor": None}),
     ({"adapter_name_or_path": "a"}, {"adapter_name_or_path": "a"}),
     ({"warmup_ratio": 0.1, "report_to": "none", "lora_dropout": "0.05"}, {"warmup_steps": 0.1, "lora_dropout": 0.05}),
     (
