@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from sft.errors import ModelError
 from sft.export.adapted import generation_config_of, load_adapted, load_tokenizer_of
@@ -16,6 +16,7 @@ from sft.export.quantised import load_over_quantised
 from sft.models.load import explain_load_failure, load_model
 from sft.models.precision import DTYPES
 from sft.models.quantization import Quantization, is_quantised, read_quantization
+from sft.models.tokenizer import read_tokenizer
 
 
 def name_pair(model: str, adapter: str | None) -> tuple[str, str | None]:
@@ -100,7 +101,7 @@ def _load_pair(found: Adapter, base: str, dtype: str, bits: int | None, trust_re
 
 def _load_tokenizer(model: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        return read_tokenizer(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(explain_load_failure("tokenizer", model, error)) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from sft.config.catalog import OPTIONS
 from sft.config.declared import Declared
 from sft.config.files import SUFFIXES
+from sft.config.secrets import refuse_secrets
 from sft.config.training_arguments import installed_fields
 from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
 from sft.errors import ConfigError
@@ -59,6 +60,7 @@ def take_apart(argv: Sequence[str], lists: Collection[str] = ()) -> Words:
         name = flag[1].replace("-", "_")
         given = [flag[3]] if flag[2] else _values_after(name, rest, lists)
         _take_option(name, f"--{flag[1]}", given, words)
+    refuse_secrets(words.overrides)
     return words
 
 

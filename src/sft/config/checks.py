@@ -17,6 +17,7 @@ from sft.config.fewer_bits_checks import FEWER_BITS_RULES
 from sft.config.learning_checks import LEARNING_RULES
 from sft.config.model import SPECIAL_TOKENS
 from sft.config.output import ALSO_WRITTEN
+from sft.config.paths_checks import PATH_RULES
 from sft.config.speed_checks import SPEED_REMARKS, SPEED_RULES
 from sft.config.stage_checks import STAGE_REMARKS, STAGE_RULES
 from sft.config.training_arguments import installed_enumerations, installed_trackers
@@ -567,6 +568,7 @@ RULES: tuple[Rule, ...] = (
     two_shardings,
     *FEWER_BITS_RULES,
     *SPEED_RULES,
+    *PATH_RULES,
     *STAGE_RULES,
     *LEARNING_RULES,
 )

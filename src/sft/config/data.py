@@ -104,7 +104,9 @@ class DataOptions:
         False, "Write the end-of-sequence token after the last answer, for templates that end an answer with nothing."
     )
 
-    max_length: int = option(2048, "Most tokens in one example, and the length of a packed row.", minimum=2)
+    max_length: int = option(
+        2048, "Most tokens in one example, and the length of a packed row.", minimum=2, maximum=1 << 30
+    )
     min_length: int = option(
         1,
         "Examples of fewer tokens are left out and counted: such as all that are too short to teach long context.",

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from sft.config.json_file import parse_json
+from sft.config.secrets import refuse_secrets
 from sft.config.toml_file import parse_toml
 from sft.config.values import RawValue
 from sft.errors import ConfigError
@@ -19,8 +20,14 @@ def read_file(path: str | Path) -> dict[str, RawValue]:
     """The values of a YAML, JSON or TOML file, ours or a foreign one, unchecked.
 
     Raises:
-        ConfigError: the file is missing, unreadable, of another kind, or not what its suffix says.
+        ConfigError: the file is missing, unreadable, of another kind, not what its suffix says, or holds a secret.
     """
+    values = _parse(path)
+    refuse_secrets(values)
+    return values
+
+
+def _parse(path: str | Path) -> dict[str, RawValue]:
     shown, file = str(path), Path(os.path.expanduser(path))
     text = _read_text(shown, file)
     suffix = file.suffix.lower()

@@ -17,6 +17,7 @@ from sft.config.model import ModelOptions
 from sft.config.output import OutputOptions
 from sft.config.renamed import apply_renames
 from sft.config.resolve import resolve
+from sft.config.secrets import refuse_secrets
 from sft.config.speed import SpeedOptions
 from sft.config.stage import StageOptions
 from sft.config.training import TrainingOptions
@@ -62,6 +63,7 @@ class SFTConfig(
         notes: tuple[str, ...] = tuple(_own_keyword(values, "notes", ()))
         values |= _own_keyword(values, "training_arguments", {})
         raw = {name: _raw(name, value, origins) for name, value in values.items()}
+        refuse_secrets(raw)
         resolved = resolve(raw)
         if resolved.problems:
             raise ConfigError(resolved.problems)

@@ -18,6 +18,10 @@ THINKING_SWITCHES = ("enable_thinking", "thinking")
 """Variables by which templates with thoughts are told not to expect any."""
 
 
+CANNOT_COPE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+"""What comes out of a template that was written for other conversations, or to do harm."""
+
+
 class ChatTemplate:
     """What a tokenizer's ``apply_chat_template`` writes, with every refusal as ``jinja2.TemplateError``."""
 
@@ -52,8 +56,8 @@ class ChatTemplate:
                 add_generation_prompt=generation_prompt,
                 **(kwargs or {}),
             )
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise jinja2.TemplateError(str(error)) from error
+        except CANNOT_COPE as error:
+            raise jinja2.TemplateError(str(error) or type(error).__name__) from error
         return str(written)
 
     def write_marked(

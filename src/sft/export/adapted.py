@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from sft.errors import ExportError
 from sft.export.adapter import Adapter
@@ -14,6 +14,7 @@ from sft.export.generation_config import generation_config_for
 from sft.export.save import quiet_peft
 from sft.generation.stop_tokens import as_token_ids
 from sft.models.load import load_model
+from sft.models.tokenizer import read_tokenizer
 
 
 def load_adapted(
@@ -51,7 +52,7 @@ def load_tokenizer_of(
     """The tokenizer and chat template saved with the adapter, else the base model's."""
     source, revision = (str(adapter.path), None) if adapter.has_tokenizer else (base_model, revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = read_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ExportError(f"Cannot load the tokenizer from {source!r}: {reason}") from error

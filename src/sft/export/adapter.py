@@ -9,8 +9,9 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from sft.errors import ExportError
+from sft.errors import ExportError, ModelError
 from sft.export.checkpoint import read_header
+from sft.models.brought_code import refuse_foreign_adapter
 from sft.models.residual import is_drawn
 
 CONFIG_NAME = "adapter_config.json"
@@ -72,7 +73,10 @@ def read_adapter(name: str) -> Adapter:
     try:
         from peft import PeftConfig  # takes a second, and runs without an adapter import this file too
 
+        refuse_foreign_adapter(path)
         config = PeftConfig.from_pretrained(str(path))
+    except ModelError as error:
+        raise ExportError(str(error)) from error
     except (ValueError, TypeError, KeyError) as error:
         raise ExportError(f"{path / CONFIG_NAME} is not a PEFT config that can be read: {error}") from error
     start = getattr(config, "init_lora_weights", True)
@@ -93,7 +97,7 @@ def read_adapter(name: str) -> Adapter:
 def read_shapes(path: Path) -> dict[str, Shape]:
     """Shape per tensor from the header of a safetensors file (https://github.com/huggingface/safetensors#format)."""
     header, _ = read_header(path)
-    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+    return {name: held.shape for name, held in header.items()}
 
 
 def names_other_base(adapter: Adapter, base_model: str) -> bool:

@@ -7,7 +7,6 @@ https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
-from sft.errors import ExportError
+from sft.errors import ExportError, ModelError
+from sft.models.weight_header import HeldTensor, read_weight_header
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -69,13 +69,11 @@ def open_checkpoint(paths: Iterable[Path]) -> Checkpoint:
     tensors: dict[str, StoredTensor] = {}
     for path in paths:
         header, begin = read_header(path)
-        for name, entry in header.items():
-            if entry["dtype"] not in DTYPES:
-                raise ExportError(f"{path}: the tensor {name} holds {entry['dtype']}, which is not known here.")
-            start, end = entry["data_offsets"]
-            tensors[name] = StoredTensor(
-                path, DTYPES[entry["dtype"]], tuple(entry["shape"]), begin + start, end - start
-            )
+        for name, held in header.items():
+            if held.dtype not in DTYPES:
+                raise ExportError(f"{path}: the tensor {name} holds {held.dtype}, which is not known here.")
+            dtype, start = DTYPES[held.dtype], begin + held.start
+            tensors[name] = StoredTensor(path, dtype, held.shape, start, held.end - held.start)
     return Checkpoint(tensors)
 
 
@@ -85,20 +83,16 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(flat)
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], int]:
+def read_header(path: Path) -> tuple[dict[str, HeldTensor], int]:
     """What a safetensors file says of each of its tensors, and the byte at which their data begins.
 
     Raises:
         ExportError: the file is none, or not whole.
     """
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-    except (struct.error, ValueError, MemoryError, OverflowError) as error:
-        raise ExportError(f"{path} is no whole safetensors file ({error}). Save or copy it again.") from error
-    header.pop("__metadata__", None)
-    return header, 8 + length
+        return read_weight_header(path)
+    except ModelError as error:
+        raise ExportError(str(error)) from error
 
 
 def weight_files(model: str, revision: str | None = None) -> list[Path]:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from sft.errors import ExportError
 from sft.export.fit import read_base_config, refuse_quantised
@@ -20,6 +19,7 @@ from sft.export.merge_request import choose_dtype
 from sft.export.save import is_tied, save_tokenizer, set_tied
 from sft.export.shards import parse_size
 from sft.models.load import explain_load_failure, load_model
+from sft.models.tokenizer import read_tokenizer
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -76,7 +76,7 @@ def convert_model(
 
 def _tokenizer(model: str, **source: Any) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(model, **source)
+        return read_tokenizer(model, **source)
     except (OSError, ValueError, KeyError) as error:
         raise ExportError(explain_load_failure("tokenizer", model, error)) from error
 

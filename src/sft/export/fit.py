@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from sft.errors import ExportError, ModelError
+from sft.errors import ExportError
 from sft.export.adapter import Adapter, Shape, names_other_base
 from sft.export.save import quiet_peft
-from sft.models.load import explain_load_failure
+from sft.models.load import read_model_config
 
 PREFIX = "base_model.model."
 """What PEFT writes before the name of each layer."""
@@ -31,10 +31,7 @@ def read_base_config(base_model: str, *, revision: str | None = None, trust_remo
     Raises:
         ModelError: there is no model there.
     """
-    try:
-        return AutoConfig.from_pretrained(base_model, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(explain_load_failure("base model", base_model, error)) from error
+    return read_model_config(base_model, revision=revision, trust_remote_code=trust_remote_code, what="base model")
 
 
 def refuse_quantised(base_config: Any, base_model: str) -> None:

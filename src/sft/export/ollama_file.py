@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from sft.export.ollama import NAME, Messages, NotExpressible, modelfile_for
 from sft.export.save import save_tokenizer
 from sft.generation.stop_tokens import as_token_ids
-from sft.models.tokenizer import choose_template
+from sft.models.tokenizer import choose_template, read_tokenizer
 
 
 def add_template(folder: Path, template: str | None, *, trust_remote_code: bool = False) -> list[str]:
@@ -21,7 +21,7 @@ def add_template(folder: Path, template: str | None, *, trust_remote_code: bool 
     Raises:
         ConfigError, ModelError: there is no such template, or the tokenizer lacks its tokens.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    tokenizer = read_tokenizer(str(folder), trust_remote_code=trust_remote_code)
     if template is None:
         return []
     own = tokenizer.chat_template
@@ -35,7 +35,7 @@ def add_template(folder: Path, template: str | None, *, trust_remote_code: bool 
 
 def write_modelfile(folder: Path, *, trust_remote_code: bool = False) -> list[str]:
     """Write the Modelfile, or say in a note why the chat template has none."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    tokenizer = read_tokenizer(str(folder), trust_remote_code=trust_remote_code)
     if tokenizer.chat_template is None:
         return [f"no {NAME} for Ollama: the model has no chat template"]
 

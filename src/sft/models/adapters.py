@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sft.errors import ModelError
+from sft.models.brought_code import refuse_foreign_adapter
 from sft.models.loftq import START as LOFTQ
 from sft.models.residual import changes_weights, remember_start
 from sft.models.targets import check_excluded, check_parameters, choose_targets, within_layers
@@ -51,6 +53,7 @@ def add_adapter(
 
     try:
         if adapter_name_or_path is not None:
+            refuse_foreign_adapter(Path(adapter_name_or_path).expanduser())
             refuse_moved_base(adapter_name_or_path)
             adapted = PeftModel.from_pretrained(model, adapter_name_or_path, is_trainable=True)
             refuse_missing_rows(adapted, adapter_name_or_path, token_rows)
@@ -77,7 +80,7 @@ def add_adapter(
             with warnings.catch_warnings():  # our merge unties what an adapter makes different
                 warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
                 adapted = get_peft_model(model, config)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, KeyError) as error:
         raise ModelError(f"cannot add the adapter: {' '.join(str(error).split())}") from error
     check_width(adapted)
     remember_start(adapted)

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Mxfp4Config, PreTrainedModel
 
 from sft.errors import ModelError
+from sft.models.brought_code import refuse_brought_code
 from sft.models.families import read_past_the_layer
 from sft.models.precision import DTYPES
 from sft.models.quantization import Quantization, is_quantised, keep_gradients_after_evaluation
@@ -35,8 +36,8 @@ def load_model(
         ModelError: it cannot be found, is no causal language model, or brings code that was not allowed.
     """
     kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = read_model_config(name, **kwargs)
     try:
-        config = AutoConfig.from_pretrained(name, **kwargs)
         if quantization is not None:
             quantization.require_library()
             kwargs |= {"device_map": {"": "cpu"}} if on_cpu else {}
@@ -53,6 +54,24 @@ def load_model(
     if is_quantised(model):
         keep_gradients_after_evaluation(model)
     return model
+
+
+def read_model_config(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, what: str = "model"
+) -> Any:
+    """The config of a model that brings no code.
+
+    Args:
+        what: what messages call it.
+
+    Raises:
+        ModelError: there is no model there, or it brings code that was not allowed.
+    """
+    refuse_brought_code(name, revision=revision, trust_remote_code=trust_remote_code)
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(explain_load_failure(what, name, error)) from error
 
 
 def saved_method(config: Any) -> str | None:

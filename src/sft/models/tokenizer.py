@@ -10,9 +10,11 @@ import jinja2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
+from sft.data.template_limits import limit_chat_templates
 from sft.data.templates import begins_as_the_tokenizer_does, needed_tokens, read_template, with_bos
 from sft.errors import ModelError
 from sft.models.added_tokens import add_tokens
+from sft.models.brought_code import refuse_brought_code
 
 PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>", "<PAD>", "<|finetune_right_pad_id|>")
 EOS_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eot_id|>", "<|im_end|>")
@@ -61,6 +63,18 @@ def load_tokenizer(
     _decide_pad_token(tokenizer)
     choose_template(tokenizer, chat_template, use_chat_template=use_chat_template)
     return tokenizer
+
+
+def read_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """A tokenizer as it was saved, that brings no code and whose chat template is bounded in what it may spend.
+
+    Raises:
+        ModelError: its folder would have code run.
+        Exception: whatever transformers raises where it cannot be loaded.
+    """
+    limit_chat_templates()
+    refuse_brought_code(name, revision=revision, trust_remote_code=trust_remote_code)
+    return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def load_tokenizer_for(config: SFTConfig) -> PreTrainedTokenizerBase:
@@ -116,7 +130,9 @@ def _load(name: str, **options: Any) -> PreTrainedTokenizerBase:
     if looks_local and not folder.exists():
         raise ModelError(f"no tokenizer at {name}: there is no such folder.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder) if folder.exists() else name, **options)
+        tokenizer = read_tokenizer(str(folder) if folder.exists() else name, **options)
+    except ModelError:
+        raise  # it says why already
     except Exception as error:  # the library raises whatever its parsers and its network raise
         raise ModelError(_explain(name, folder, error)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):

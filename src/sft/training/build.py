@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import (
-    AutoConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -30,7 +29,7 @@ from sft.models.attention import attend_by_document, uses_documents
 from sft.models.experts import balance_experts, quantise_experts
 from sft.models.families import model_type_of, refuse_packing
 from sft.models.freezing import train_only
-from sft.models.load import explain_load_failure, load_model
+from sft.models.load import load_model, read_model_config
 from sft.models.precision import dtype_of
 from sft.models.loftq import START as LOFTQ
 from sft.models.loftq import make_up_for_rounding
@@ -198,11 +197,9 @@ def refuse_packing_by_family(config: SFTConfig) -> None:
     asked = isolating_option(config)
     if asked is None:
         return
-    name, source = config.model_name_or_path, {"revision": config.model_revision}
-    try:
-        found = AutoConfig.from_pretrained(name, trust_remote_code=config.trust_remote_code, **source)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(explain_load_failure("model", name, error)) from error
+    found = read_model_config(
+        config.model_name_or_path, revision=config.model_revision, trust_remote_code=config.trust_remote_code
+    )
     refuse_packing(found, asked=asked)
 
 

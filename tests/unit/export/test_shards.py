@@ -109,7 +109,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(100)}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
-    with pytest.raises(ExportError, match="ends within the tensor a"):
+    with pytest.raises(ExportError, match="400 bytes, and 392 follow the header"):
         open_checkpoint([path]).read("a")
     path.write_bytes(whole[:5])
     with pytest.raises(ExportError, match="no whole safetensors file"):
