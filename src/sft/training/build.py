@@ -150,6 +150,15 @@ def refuse_eight_bits_in_pieces(config: SFTConfig, strategy: str) -> None:
         make_up_for_rounding(adapted, config.model_name_or_path, revision=config.model_revision)
 
 
+def refuse_loftq_in_pieces(strategy: str) -> None:
+    """Raise ConfigError for LoftQ under ZeRO-3, which parts weights and matrices while the model is loaded."""
+    if strategy == "ZeRO-3":
+        raise ConfigError(
+            "init_lora_weights = loftq under ZeRO-3: its matrices are computed from whole weights. Use DDP, FSDP or "
+            "ZeRO-2."
+        )
+
+
 def refuse_rows_in_pieces(model: PreTrainedModel, strategy: str, *, on_cpu: bool) -> None:
     """Raise ConfigError where PEFT's rows of added tokens cannot be sharded.
 
@@ -162,15 +171,6 @@ def refuse_rows_in_pieces(model: PreTrainedModel, strategy: str, *, on_cpu: bool
     if strategy.startswith("FSDP") and tied:
         why = (
             "embedding and output layer of this model are one weight, and FSDP cannot shard rows that two layers share"
-def refuse_loftq_in_pieces(strategy: str) -> None:
-    """Raise ConfigError for LoftQ under ZeRO-3, which parts weights and matrices while the model is loaded."""
-    if strategy == "ZeRO-3":
-        raise ConfigError(
-            "init_lora_weights = loftq under ZeRO-3: its matrices are computed from whole weights. Use DDP, FSDP or "
-            "ZeRO-2."
-        )
-
-
         )
     elif strategy == "ZeRO-3" and on_cpu:
         why = "PEFT collects the rows of sharded embeddings on a GPU only, and this machine has none"
