@@ -38,13 +38,13 @@ LORA_ALPHA = 32
 Figures = dict[str, Any]
 
 
-def make_work(data: Path, folder: Path) -> None:
-    """Rows (``chats.jsonl``), tokenizer and model (``model``), for all programs."""
+def make_work(data: Path, folder: Path, *, rows: int = ROWS) -> None:
+    """Rows (``chats.jsonl``), tokenizer and model (``model``), for all programs; the first ``rows`` are trained on."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-    rows = [row for row in json.loads(data.read_text(encoding="utf-8")) if row["output"].strip()]
+    read = [row for row in json.loads(data.read_text(encoding="utf-8")) if row["output"].strip()]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -54,7 +54,7 @@ def make_work(data: Path, folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((f"{row['instruction']}\n{row['output']}" for row in rows), trainer)
+    tokenizer.train_from_iterator((f"{row['instruction']}\n{row['output']}" for row in read), trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.chat_template = MARKED_CHATML
     torch.manual_seed(0)
@@ -75,7 +75,7 @@ def make_work(data: Path, folder: Path) -> None:
     model.save_pretrained(folder / "model")
     fast.save_pretrained(folder / "model")
     chats = []
-    for row in rows[:ROWS]:
+    for row in read[:rows]:
         question = "\n".join(filter(None, (row["instruction"], row["input"])))
         chats.append([{"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}])
     lines = "".join(json.dumps({"messages": chat}) + "\n" for chat in chats)
