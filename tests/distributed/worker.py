@@ -1,7 +1,8 @@
 """Runs scenarios one after another in the processes of one launch: ``torchrun worker.py scenarios.json``.
 
 A scenario is a name and the options of a run, and with ``+`` before their names: ``+remove`` (folders that are removed
-before it begins), ``+disguise`` (FSDP may run on this CPU), ``+rank 1`` (options of that process alone). What each did
+before it begins), ``+resume`` (an output folder of an earlier scenario, whose last checkpoint and model are left
+behind), ``+disguise`` (FSDP may run on this CPU), ``+rank 1`` (options of that process alone). What each did
 is written to ``NAME.json`` beside the file, by the first process: the strategy in force, or the error.
 """
 
@@ -17,6 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import torch
 from fsdp_on_cpu import FsdpOnCpu
 
 from sft.config import SFTConfig
@@ -32,12 +34,19 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
     if is_main_process():
         for folder in scenario.get("+remove", []):
             shutil.rmtree(folder)
+        if straight := scenario.get("+resume"):
+            shutil.copytree(
+                straight, options["output_dir"], ignore=shutil.ignore_patterns("checkpoint-6", "final_model")
+            )
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
     try:
         with FsdpOnCpu() if scenario.get("+disguise") else contextlib.nullcontext():
             result = run_training(SFTConfig(**options))
     except UserError as error:
         return {"refused": str(error)}
     except Exception:
+        traceback.print_exc()  # of a process that is not the first it is written nowhere else
         return {"error": traceback.format_exc()}
     record = json.loads((Path(options["output_dir"]) / "run.json").read_text())
     return {"processes": record["processes"], **result.to_dict()}

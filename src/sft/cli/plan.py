@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     refuse_packing_by_family(config)
     tokenizer = load_tokenizer_for(config)
     data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=args.json)
-    plan = make_plan(config, data, world_size=world_size())
+    sharing = config.tensor_parallel_size * config.context_parallel_size
+    plan = make_plan(config, data, row_groups=max(1, world_size() // sharing))
     if args.json:
         print(json.dumps(plan.to_dict(), ensure_ascii=False))
         return 0

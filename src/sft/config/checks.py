@@ -17,6 +17,7 @@ from sft.config.fewer_bits_checks import FEWER_BITS_RULES
 from sft.config.learning_checks import LEARNING_RULES
 from sft.config.model import SPECIAL_TOKENS
 from sft.config.output import ALSO_WRITTEN
+from sft.config.parallel_checks import PARALLEL_RULES
 from sft.config.paths_checks import PATH_RULES
 from sft.config.speed_checks import SPEED_REMARKS, SPEED_RULES
 from sft.config.stage_checks import STAGE_REMARKS, STAGE_RULES
@@ -566,6 +567,7 @@ RULES: tuple[Rule, ...] = (
     unusable_sources,
     workers_that_are_not_there,
     two_shardings,
+    *PARALLEL_RULES,
     *FEWER_BITS_RULES,
     *SPEED_RULES,
     *PATH_RULES,

@@ -53,6 +53,30 @@ class TrainingOptions:
     dataloader_num_workers: int = option(
         0, "Processes that build batches. Prepared data is memory-mapped, so 0 is rarely slower.", minimum=0
     )
+    tensor_parallel_size: int = option(
+        1,
+        "Processes that share the weights of every layer and compute it together on the same rows, for layers too "
+        "large for one device. The other processes share weights by FSDP2. By the model's own plan in transformers.",
+        minimum=1,
+    )
+    context_parallel_size: int = option(
+        1,
+        "Processes that share every row: each holds a stretch of its tokens, for rows too long for one device. They "
+        "exchange heads in attention, so their number must divide the attention heads of the model.",
+        minimum=1,
+    )
+    expert_parallel_size: int = option(
+        1,
+        "Processes that share the experts of a mixture out and send each token to where its experts are. All other "
+        "weights are shared by FSDP2.",
+        minimum=1,
+    )
+    dp_replicate_size: int = option(
+        1,
+        "Copies of the model that FSDP2 shares out, each over its own processes, such as one a machine. 1: one copy "
+        "over all processes.",
+        minimum=1,
+    )
     ddp_timeout: int = option(
         600,
         "Seconds a process waits for the others before the run ends and names who was missing.",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Mxfp4Config, PreTrainedModel
+from transformers.distributed import DistributedConfig
 
 from sft.errors import ModelError
 from sft.models.brought_code import refuse_brought_code
@@ -26,11 +27,13 @@ def load_model(
     attn_implementation: str | None = None,
     quantization: Quantization | None = None,
     on_cpu: bool = False,
+    distributed: DistributedConfig | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model from a folder or the hub, on the CPU or, quantised, on this process's device.
 
     Args:
         on_cpu: a quantised model stays on the CPU too.
+        distributed: over which processes its weights are parted while they are loaded. None: this one has them all.
 
     Raises:
         ModelError: it cannot be found, is no causal language model, or brings code that was not allowed.
@@ -46,6 +49,8 @@ def load_model(
             kwargs["quantization_config"] = Mxfp4Config(dequantize=True)  # as it is saved, nothing over it learns
         elif saved_method(config) == "gptq" and isinstance(config.quantization_config, dict):
             config.quantization_config["backend"] = "auto_trainable"  # the quickest kernels have no backward pass
+        if distributed is not None:
+            kwargs["distributed_config"] = distributed
         if attn_implementation is not None:
             kwargs["attn_implementation"] = attn_implementation
         model = AutoModelForCausalLM.from_pretrained(name, config=config, dtype=dtype, use_safetensors=True, **kwargs)

@@ -21,7 +21,12 @@ OUR_LOSS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
 
 
 def training_arguments(
-    config: SFTConfig, *, has_eval: bool, resuming: bool, deepspeed: dict[str, Any] | None = None
+    config: SFTConfig,
+    *,
+    has_eval: bool,
+    resuming: bool,
+    deepspeed: dict[str, Any] | None = None,
+    shared_by_library: bool = False,
 ) -> TrainingArguments:
     """The arguments of a config: ours under the same names, the passed-through ones, and what our walk decides.
 
@@ -29,6 +34,7 @@ def training_arguments(
         has_eval: there are evaluation rows.
         resuming: the run goes on from a checkpoint, so the untrained model was already evaluated.
         deepspeed: settings that stand for the file or the dictionary of the config.
+        shared_by_library: transformers parts the weights while it loads them, so that accelerate must not.
     """
     kind, of_stage = arguments_of_stage(config)
     known = {field.name for field in fields(TrainingArguments)}
@@ -55,6 +61,8 @@ def training_arguments(
     if config.lisa_layers is not None:
         values["ddp_find_unused_parameters"] = True  # frozen layers get no gradient, which DDP would wait for
     values.update(config.training_arguments)
+    if shared_by_library:
+        values.update(fsdp=None, fsdp_config=None)
     if values.get("use_liger_kernel"):
         values["liger_kernel_config"] = {**(values.get("liger_kernel_config") or {}), **OUR_LOSS}
     if values.get("tf32") and not is_torch_tf32_available():

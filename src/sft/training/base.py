@@ -16,11 +16,17 @@ from sft.data.token_batches import RowGroups
 from sft.models.adapted import is_adapted
 from sft.models.quantization import Quantization, write_quantization
 from sft.training.checkpoints.restoring import RestoringTrainer
-from sft.training.gather import gather_weights, read_weights
+from sft.training.gather import gather_weights, read_weights, saved_as_whole
+from sft.training.mesh import Mesh
 from sft.training.offload import activations_on_cpu
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
+from sft.training.pieces import load_pieces, save_pieces
 from sft.training.warm_up import square_warm_up
+
+
+SCHEDULER = "scheduler.pt"
+"""Where transformers keeps the state of the learning rate."""
 
 
 class RunTrainer(RestoringTrainer, LoraPlusTrainer):
@@ -30,6 +36,14 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
     throughput: Throughput
     quantization: Quantization | None = None
     """How the base under an adapter is held."""
+    mesh = Mesh()
+    """What processes share."""
+
+    def __init__(self, *, args: TrainingArguments, **kwargs: Any) -> None:
+        only_model = args.save_only_model
+        args.save_only_model |= self.mesh.is_by_library  # transformers keeps no optimizer state of such models; we do
+        super().__init__(args=args, **kwargs)
+        args.save_only_model = only_model
     offload_activations: bool = False
     """Keep in the CPU's memory what the backward pass needs."""
     warmup_shape: str = "linear"
@@ -64,14 +78,14 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add tokens per second and tokens so far to what every tracker gets with the training loss."""
         if "loss" in logs:
-            logs.update(self.throughput.since_last(self.accelerator.num_processes))
+            logs.update(self.throughput.since_last(self.accelerator.num_processes // self.mesh.tensor))
         super().log(logs, start_time)
 
     def _sum_over_processes(self, value: float) -> float:
         if self.args.world_size == 1:
             return value
         here = torch.tensor(value, dtype=torch.float64, device=self.args.device)
-        return float(self.accelerator.reduce(here, reduction="sum"))
+        return float(self.accelerator.reduce(here, reduction="sum")) / self.mesh.tensor  # which count the same rows
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the weights; what is shared out over the processes is gathered as at the end of the run."""
@@ -97,10 +111,38 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
         only_adapter: dict[str, Any] = {}
         if is_adapted(model):  # and not the copy that stage dpo may compare it with
             only_adapter = {"save_embedding_layers": False, "selected_adapters": list(model.active_adapters)}
-        model.save_pretrained(folder, state_dict=state_dict, **only_adapter)
+        with saved_as_whole(model):
+            model.save_pretrained(folder, state_dict=state_dict, **only_adapter)
         self.processing_class.save_pretrained(folder)
         if self.quantization is not None:
             write_quantization(folder, self.quantization)
+
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Without groups that hold no weight, which pieces of a checkpoint cannot describe."""
+        made = super().create_optimizer(model)
+        if self.mesh.is_by_library:
+            made.param_groups[:] = [group for group in made.param_groups if group["params"]]
+        return made
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.mesh.is_by_library:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        save_pieces(self.model, self.optimizer, Path(output_dir))
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self.mesh.is_by_library:  # then weights come with the optimizer's state
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.mesh.is_by_library:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        load_pieces(self.model, self.optimizer, Path(checkpoint))
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER), weights_only=True))
 
 
 class Throughput:
@@ -128,7 +170,9 @@ class Throughput:
         return rates
 
 
-def train_order(args: TrainingArguments, rows: TrainingRows | RowGroups, *, filled: bool = True) -> RowOrder:
+def train_order(
+    args: TrainingArguments, rows: TrainingRows | RowGroups, *, filled: bool = True, mesh: Mesh | None = None
+) -> RowOrder:
     """Shuffled by ``data_seed`` (or ``seed``) and epoch, the longest row first; or as the data has them.
 
     ``filled``: empty rows fill the last step of an epoch up, where several processes would get unequal numbers.
@@ -138,12 +182,15 @@ def train_order(args: TrainingArguments, rows: TrainingRows | RowGroups, *, fill
         len(rows),
         seed=args.seed if args.data_seed is None else args.data_seed,
         shuffle=shuffled,
-        multiple=rows_per_forward(args, training=True) if filled else 1,
+        multiple=rows_per_forward(args, mesh, training=True) if filled else 1,
         first=int(rows.lengths.argmax()) if shuffled else None,
+        batch_size=args.train_batch_size,
+        copies=1 if mesh is None else mesh.context,
     )
 
 
-def rows_per_forward(args: TrainingArguments, *, training: bool) -> int:
+def rows_per_forward(args: TrainingArguments, mesh: Mesh | None, *, training: bool) -> int:
     """Rows that all processes together take in one forward pass; 1 in a single process, where rows need not divide."""
     batch_size: int = args.train_batch_size if training else args.eval_batch_size
-    return batch_size * args.world_size if args.world_size > 1 else 1
+    groups = args.world_size if mesh is None else mesh.row_groups
+    return batch_size * groups if args.world_size > 1 else 1

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from sft.config import SFTConfig
-from sft.data.collate import Collator, TrainingRows
+from sft.data.collate import Collator, Stretch, TrainingRows
 from sft.data.prepare import PreparedData, make_renderer
 from sft.data.token_batches import RowGroups
 from sft.data.types import Example
@@ -26,13 +26,14 @@ from sft.generation.in_process import generate
 from sft.models.adapters import add_adapter
 from sft.models.added_tokens import add_embedding_rows, refuse_frozen_rows, trained_rows
 from sft.models.attention import attend_by_document, uses_documents
+from sft.models.context import ContextGroup
 from sft.models.experts import balance_experts, quantise_experts
 from sft.models.families import model_type_of, refuse_packing
 from sft.models.freezing import train_only
 from sft.models.load import load_model, read_model_config
-from sft.models.precision import dtype_of
 from sft.models.loftq import START as LOFTQ
 from sft.models.loftq import make_up_for_rounding
+from sft.models.precision import dtype_of
 from sft.models.quantization import is_quantised, quantization_of
 from sft.training.also_write import TrainerLog
 from sft.training.base import RunTrainer
@@ -42,12 +43,14 @@ from sft.training.dpo_run import preference_trainer
 from sft.training.early_stopping import StopEarly
 from sft.training.fewer_bits import fewer_bits_callbacks
 from sft.training.isolation import prove_isolation
+from sft.training.mesh import Mesh
 from sft.training.launch import announce
 from sft.training.layers_in_turn import layers_in_turn, refuse_turns_in_pieces
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.parallel import trains_on_cpu
 from sft.training.plan import Plan
 from sft.training.run_log import LoggedFigures
+from sft.training.shared_rows import share_proven_rows
 from sft.training.speed import apply_speed, speed_callbacks
 from sft.training.strategy import asked_strategy
 from sft.training.token_weights import token_weight
@@ -75,9 +78,14 @@ def kernels_of(config: SFTConfig, model: PreTrainedModel) -> Kernels:
     return Kernels(attention, f"TRL's DPO, {config.dpo_loss_type}") if config.stage == "dpo" else Kernels(attention)
 
 
-def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Load the base model, give it rows for added tokens, and decide which weights are trained."""
-    strategy = asked_strategy(config, on_cpu=trains_on_cpu()).name
+def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, whole: bool = False) -> PreTrainedModel:
+    """Load the base model, give it rows for added tokens, and decide which weights are trained.
+
+    Args:
+        whole: each process holds all of it, whatever is asked for: it is to be saved, not trained.
+    """
+    asked = asked_strategy(config, on_cpu=trains_on_cpu())
+    strategy = asked.name
     refuse_eight_bits_in_pieces(config, strategy)
     refuse_turns_in_pieces(config, strategy)
     model = load_model(
@@ -88,6 +96,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTra
         attn_implementation=config.attn_implementation,
         quantization=quantization_of(config),
         on_cpu=bool(config.training_arguments.get("use_cpu")),
+        distributed=None if whole else asked.mesh.to_transformers(),
     )
     if config.quantize_experts:
         kind, double = config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant
@@ -133,6 +142,9 @@ def choose_trained(
         start=config.init_lora_weights,
         adapter_name_or_path=config.adapter_name_or_path,
     )
+    if config.init_lora_weights == LOFTQ and config.adapter_name_or_path is None:
+        refuse_loftq_in_pieces(strategy)
+        make_up_for_rounding(adapted, config.model_name_or_path, revision=config.model_revision)
     if (config.training_arguments.get("gradient_checkpointing_kwargs") or {}).get("use_reentrant"):
         adapted.enable_input_require_grads()  # without it such checkpointing passes no gradient to a frozen embedding
     return adapted
@@ -145,9 +157,6 @@ def refuse_eight_bits_in_pieces(config: SFTConfig, strategy: str) -> None:
             f"load_in_8bit = true under {strategy}: FSDP parts the weights from the scales that bitsandbytes keeps "
             "beside them. Use load_in_4bit, or DDP or DeepSpeed."
         )
-    if config.init_lora_weights == LOFTQ and config.adapter_name_or_path is None:
-        refuse_loftq_in_pieces(strategy)
-        make_up_for_rounding(adapted, config.model_name_or_path, revision=config.model_revision)
 
 
 def refuse_loftq_in_pieces(strategy: str) -> None:
@@ -208,8 +217,16 @@ def isolating_option(config: SFTConfig) -> str | None:
     return next((name for name in ("packing", "isolate_documents") if getattr(config, name)), None)
 
 
-def settle_attention(model: PreTrainedModel, config: SFTConfig, data: PreparedData, pad_token_id: int) -> None:
+def settle_attention(
+    model: PreTrainedModel,
+    config: SFTConfig,
+    data: PreparedData,
+    pad_token_id: int,
+    context: ContextGroup | None = None,
+) -> None:
     """Choose the quicker attention where two of the user's own examples show that it means the same.
+
+    With ``context`` the processes of that group share every row from then on.
 
     Raises:
         ModelError: packed rows are asked for, and packed examples see each other in this model.
@@ -222,6 +239,11 @@ def settle_attention(model: PreTrainedModel, config: SFTConfig, data: PreparedDa
         proof = prove_isolation(model, witnesses, pad_token_id, packed=asked is not None)
         if not proof.proven:
             model.set_attn_implementation("sdpa")
+    if context is not None:
+        why = share_proven_rows(
+            model, witnesses, pad_token_id, context, tensor=config.tensor_parallel_size, packed=asked is not None
+        )
+        announce(f"context_parallel_size = {context.size}: {why}")
     if asked is None:
         return
     if proof is None or not proof.proven:
@@ -249,6 +271,8 @@ def build_trainer(
     tokenizer: PreTrainedTokenizerBase,
     args: TrainingArguments,
     callbacks: Sequence[TrainerCallback] = (),
+    mesh: Mesh | None = None,
+    context: ContextGroup | None = None,
 ) -> RunTrainer:
     """The trainer over the plan's rows, with all that happens beside the steps."""
     refuse_foreign_optimizer(args, config.loraplus_lr_ratio)
@@ -280,7 +304,7 @@ def build_trainer(
         reference = build_reference(config, tokenizer)
         trainer = preference_trainer(config, reference=reference, pad_token_id=pad_id(tokenizer), **both)
     else:
-        trainer = walk_trainer(**both)
+        trainer = walk_trainer(**both, mesh=mesh, context=context)
     trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
     trainer.warmup_shape = config.warmup_shape
     trainer.quantization = quantization_of(config)
@@ -298,6 +322,8 @@ def walk_trainer(
     tokenizer: PreTrainedTokenizerBase,
     args: TrainingArguments,
     callbacks: Sequence[TrainerCallback],
+    mesh: Mesh | None = None,
+    context: ContextGroup | None = None,
 ) -> WalkTrainer:
     """The trainer of the stages that learn tokens."""
     data = plan.data
@@ -315,9 +341,11 @@ def walk_trainer(
             pad_id(tokenizer),
             packed=plan.train_packs is not None,
             weighted=weighted,
-            by_document=uses_documents(model),
+            by_document=uses_documents(model) or context is not None,
+            stretch=None if context is None else Stretch(context.rank, context.size),
         ),
         callbacks=callbacks,
+        mesh=mesh,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers.integrations import deepspeed as deepspeed_integration
 
@@ -34,6 +35,7 @@ def gather_weights(trainer: Any) -> dict[str, torch.Tensor] | None:
         else:
             weights = trainer.accelerator.get_state_dict(wrapped)
     elif holds_shards(model):
+        share_out_again(model)
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=has_adapter)
         weights = get_model_state_dict(model, options=options)
     elif trainer.is_fsdp_enabled and wrapped is not model:
@@ -41,6 +43,31 @@ def gather_weights(trainer: Any) -> dict[str, torch.Tensor] | None:
     else:
         return None
     return without_tied(model, weights or {})
+
+
+def share_out_again(model: nn.Module) -> None:
+    """Put the weights back to the processes that FSDP2 has them from: after a forward pass alone some stay whole.
+
+    An optimizer over weights that are whole for the moment would train copies.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+@contextmanager
+def saved_as_whole(model: nn.Module) -> Iterator[None]:
+    """Let the first process alone save a model that transformers shared out: its weights were gathered before."""
+    config = getattr(model, "config", None)
+    kept = getattr(config, "distributed_config", None)
+    if kept is None:
+        yield
+        return
+    del config.distributed_config  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        config.distributed_config = kept  # type: ignore[union-attr]
 
 
 def holds_shards(model: nn.Module) -> bool:

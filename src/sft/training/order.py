@@ -18,14 +18,28 @@ class RowOrder(Sampler[int]):
     The very first row of training is the one given as ``first`` (the longest): the batch that needs most memory
     comes at once, so memory runs out in the first minute or never. The order is filled up with ``EMPTY_ROW`` to a
     multiple of ``multiple`` rows, so that every process gets as many.
+
+    Where processes share rows, each batch of ``batch_size`` rows comes ``copies`` times, one for each of them.
     """
 
-    def __init__(self, num_rows: int, *, seed: int, shuffle: bool, multiple: int = 1, first: int | None = None) -> None:
+    def __init__(
+        self,
+        num_rows: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        multiple: int = 1,
+        first: int | None = None,
+        batch_size: int = 1,
+        copies: int = 1,
+    ) -> None:
         self.num_rows = num_rows
         self.seed = seed
         self.shuffle = shuffle
         self.multiple = multiple
         self.first = first
+        self.batch_size = batch_size
+        self.copies = copies
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -33,6 +47,10 @@ class RowOrder(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
+        return self._filled * self.copies
+
+    @property
+    def _filled(self) -> int:
         return -(-self.num_rows // self.multiple) * self.multiple
 
     def __iter__(self) -> Iterator[int]:
@@ -43,8 +61,10 @@ class RowOrder(Sampler[int]):
         if self.first is not None and self.epoch == 0:
             place = order.index(self.first)
             order[0], order[place] = order[place], order[0]
-        yield from order
-        yield from [EMPTY_ROW] * (len(self) - self.num_rows)
+        order += [EMPTY_ROW] * (self._filled - self.num_rows)
+        for start in range(0, len(order), self.batch_size):
+            for _ in range(self.copies):
+                yield from order[start : start + self.batch_size]
 
 
 class EpochCallback(TrainerCallback):  # type: ignore[misc]

@@ -17,7 +17,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sft.config import SFTConfig
 from sft.errors import ConfigError
+from sft.models.context import ContextGroup, context_groups
 from sft.training.launch import has_launcher, local_rank, rank
+from sft.training.mesh import Mesh, mesh_in_force, shares_weights_by_rows
 from sft.training.peers import connect
 from sft.training.strategy import ALONE, DDP, SHARES, AskedStrategy, Strategy
 
@@ -49,6 +51,14 @@ def start_processes(asked: AskedStrategy, *, timeout_seconds: int) -> None:
     connect(size=asked.num_processes, timeout_seconds=timeout_seconds, on_cpu=on_cpu)
     if asked.is_deepspeed and on_cpu:
         _start_deepspeed_on_cpu(timeout_seconds)
+
+
+def start_context(asked: AskedStrategy) -> ContextGroup | None:
+    """The processes that share rows with this one, once all are connected; None where each has rows of its own."""
+    if asked.mesh.context == 1:
+        return None
+    mesh = asked.mesh
+    return context_groups(processes=mesh.processes, rank=rank(), tensor=mesh.tensor, context=mesh.context)
 
 
 def _complete_environment(asked: AskedStrategy) -> None:
@@ -110,7 +120,13 @@ def refuse_other_strategy(asked: AskedStrategy, arguments: TrainingArguments) ->
             f"{asked.num_processes} processes were asked for by the launcher and {arguments.world_size} found each "
             "other: the others would train on their own. Start them with torchrun."
         )
-    if asked.is_fsdp and str(arguments.distributed_state.distributed_type).endswith(("MULTI_CPU", "NO")):
+    has_accelerator_types = not str(arguments.distributed_state.distributed_type).endswith(("MULTI_CPU", "NO"))
+    if asked.mesh.tensor > 1 and not has_accelerator_types:
+        raise ConfigError(
+            f"tensor_parallel_size = {asked.mesh.tensor} was asked for, and this machine trains on its CPU, where "
+            "accelerate takes no mesh of devices. Leave it out, use deepspeed (ZeRO runs on CPUs), or GPUs."
+        )
+    if asked.is_fsdp and not asked.mesh.is_by_library and not has_accelerator_types:
         raise ConfigError(
             f"{asked.name} was asked for by {asked.said_by}, and this machine trains on its CPU, where accelerate "
             "would run DDP instead without a word. Leave fsdp out, use deepspeed (ZeRO runs on CPUs), or a GPU."
@@ -139,8 +155,13 @@ def refuse_other_shards(before: Mapping[str, Any] | None, asked: AskedStrategy, 
     if wrote is None:
         return
     name, number = wrote["strategy"], wrote["num_processes"]
-    if _kind(name) == _kind(asked.name) and (
-        not asked.is_deepspeed or (name, number) == (asked.name, asked.num_processes)
+    by_library = Mesh.of(wrote).is_by_library
+    if by_library and asked.mesh.is_by_library:
+        return
+    if (
+        by_library == asked.mesh.is_by_library
+        and _kind(name) == _kind(asked.name)
+        and (not asked.is_deepspeed or (name, number) == (asked.name, asked.num_processes))
     ):
         return
     raise ConfigError(
@@ -177,6 +198,7 @@ class StrategyInForce(Strategy):
             "device": self.device,
             "backend": self.backend,
             "whole_share": round(self.whole_share, 4),
+            **self.mesh.sizes,
         }
 
 
@@ -192,6 +214,7 @@ def strategy_in_force(trainer: Any) -> StrategyInForce:
         device=accelerator.device.type,
         backend=torch.distributed.get_backend() if torch.distributed.is_initialized() else "none",
         whole_share=_whole_share(wrapped),
+        mesh=mesh_in_force(wrapped, size),
     )
 
 
@@ -212,7 +235,7 @@ def _name_of(wrapped: nn.Module, size: int) -> str:
     if hasattr(wrapped, "zero_optimization_stage"):
         return f"ZeRO-{wrapped.zero_optimization_stage()}"  # type: ignore[operator]
     if any(isinstance(parameter, DTensor) for parameter in wrapped.parameters()):
-        return "FSDP2"
+        return "FSDP2" if shares_weights_by_rows(wrapped) else "TP"
     if type(wrapped).__name__ == "FullyShardedDataParallel":
         return "FSDP1"
     return DDP if isinstance(wrapped, DistributedDataParallel) and size > 1 else ALONE
@@ -238,7 +261,13 @@ def describe_strategy(running: StrategyInForce) -> str:
     return (
         f"running\n  {running.num_processes} process{plural} over {running.backend} on {running.device}, as asked: "
         f"{running.name}, {SHARES[running.name]}{whole}; {running.precision}"
+        + (f"\n  {running.mesh.describe()}" if running.mesh.sizes else "")
     )
+
+
+def _in_words(strategy: Strategy) -> str:
+    shared = strategy.mesh.describe()
+    return f"{strategy.num_processes} processes with {strategy.name}" + (f", {shared}" if shared else "")
 
 
 class StrategyCheck(TrainerCallback):  # type: ignore[misc]
@@ -253,10 +282,11 @@ class StrategyCheck(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         running = strategy_in_force(self.trainer)
-        if (running.name, running.num_processes) != (self.asked.name, self.asked.num_processes):
+        what, found = (_in_words(strategy) for strategy in (self.asked, running))
+        if what != found:
             raise ConfigError(
-                f"asked for: {self.asked.num_processes} processes with {self.asked.name} (by {self.asked.said_by}); "
-                f"what would run: {running.num_processes} with {running.name} ({running.wrapper} on {running.device}). "
+                f"asked for: {what} (by {self.asked.said_by}); "
+                f"what would run: {found} ({running.wrapper} on {running.device}). "
                 "The run would not be the one you asked for. docs/many-machines.md says what starts which."
             )
         self.tell(running)

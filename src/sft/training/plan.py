@@ -77,8 +77,8 @@ class Plan:
         }
 
 
-def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int) -> Plan:
-    """Group the examples into rows and count the steps; ``world_size`` processes will train."""
+def make_plan(config: SFTConfig, data: PreparedData, *, row_groups: int) -> Plan:
+    """Group the examples into rows and count the steps; ``row_groups`` (groups of) processes see rows of their own."""
     computed = computed_lengths(config, data.train.examples)
     eval_computed = None if data.eval is None else computed_lengths(config, data.eval.examples)
     lengths = computed.tolist()
@@ -91,7 +91,7 @@ def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int) -> Plan
     batches_by_tokens = group_batches(config, computed)
     if batches_by_tokens is not None:
         rows, per_forward = len(batches_by_tokens), 1
-    batches = math.ceil(rows / (per_forward * world_size))
+    batches = math.ceil(rows / (per_forward * row_groups))
     steps_per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
     steps = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
     is_packed = config.packing or config.isolate_documents
@@ -107,7 +107,7 @@ def make_plan(config: SFTConfig, data: PreparedData, *, world_size: int) -> Plan
         eval_computed=eval_computed,
         batches=batches_by_tokens,
         efficiency=efficiency,
-        rows_per_step=per_forward * config.gradient_accumulation_steps * world_size,
+        rows_per_step=per_forward * config.gradient_accumulation_steps * row_groups,
         steps_per_epoch=steps_per_epoch,
         steps=steps,
         files=list_files(config, steps, evaluating=data.eval is not None),
@@ -198,7 +198,9 @@ def describe_plan(plan: Plan) -> str:
         held = plan.data.eval.report
         lines.append(("evaluation", f"{describe_examples(held, plan.stage)}, {held.trained_tokens:,} trained tokens"))
     counted = "rows" if plan.batches is None else "batches"
-    lines.append(("steps", f"{plan.steps:,} of {plan.rows_per_step} {counted} each ({plan.steps_per_epoch:,} per epoch)"))
+    lines.append(
+        ("steps", f"{plan.steps:,} of {plan.rows_per_step} {counted} each ({plan.steps_per_epoch:,} per epoch)")
+    )
     lines.append(("prepared", f"{'from the cache' if plan.data.cache.hit else 'now'}: {plan.data.cache.why}"))
     return "\n".join(f"  {name:<11}{text}" for name, text in lines)
 

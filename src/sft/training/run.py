@@ -29,8 +29,8 @@ from sft.training.checkpoints.keeper import CheckpointKeeper
 from sft.training.checkpoints.lock import released_at_end, released_on_failure
 from sft.training.checkpoints.space import num_saves, require_space
 from sft.training.fewer_bits import apply_fewer_bits
-from sft.training.gather import loading_whole_models
-from sft.training.launch import announce, is_main_process, quiet_libraries, world_size
+from sft.training.gather import loading_whole_models, share_out_again
+from sft.training.launch import announce, is_main_process, quiet_libraries
 from sft.training.method import describe_method
 from sft.training.parallel import (
     StrategyCheck,
@@ -40,6 +40,7 @@ from sft.training.parallel import (
     refuse_other_shards,
     refuse_other_strategy,
     shared_facts,
+    start_context,
     start_processes,
 )
 from sft.training.peers import agree, naming_peers, told_by_first
@@ -121,14 +122,18 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         announce(f"note: {note}")
     args, checkpoint = start(config, strategy, data, checkpoint)
     set_seed(config.seed)
-    plan = make_plan(config, data, world_size=world_size())
-    with loading_whole_models() if is_last(checkpoint, plan) else nullcontext():
-        model = build_model(config, tokenizer)
-    settle_attention(model, config, data, pad_id(tokenizer))
+    context = start_context(strategy)
+    plan = make_plan(config, data, row_groups=strategy.mesh.row_groups)
+    only_saved = is_last(checkpoint, plan)
+    with loading_whole_models() if only_saved else nullcontext():
+        model = build_model(config, tokenizer, whole=only_saved)
+    settle_attention(model, config, data, pad_id(tokenizer), context)
+    share_out_again(model)
     apply_fewer_bits(model, config)  # after that proof: rounding leaps where sums differ by an ulp
     if args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = may_leave_weights_unused(model)
-    trainer = build_trainer(config, plan=plan, model=model, tokenizer=tokenizer, args=args, callbacks=callbacks)
+    parts: dict[str, Any] = {"plan": plan, "model": model, "tokenizer": tokenizer, "args": args}
+    trainer = build_trainer(config, **parts, callbacks=callbacks, mesh=strategy.mesh, context=context)
     if config.eval_tasks:
         from sft.training.evaluation_setup import build_evaluation  # with engines and scores, which few runs use
 
@@ -158,6 +163,7 @@ def start(
         has_eval=data.eval is not None,
         resuming=checkpoint is not None,
         deepspeed=None if strategy.deepspeed is None else strategy.deepspeed.values,
+        shared_by_library=strategy.mesh.is_by_library,
     )
     refuse_other_strategy(strategy, args)
     agree(shared_facts(config, strategy, data=data.cache.folder.name, checkpoint=checkpoint))

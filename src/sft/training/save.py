@@ -17,7 +17,7 @@ from sft.export.save import save_final
 from sft.models.quantization import quantization_of
 from sft.models.tokenizer import template_origin
 from sft.training.base import RunTrainer
-from sft.training.gather import gather_weights, loading_whole_models
+from sft.training.gather import gather_weights, loading_whole_models, saved_as_whole
 from sft.training.launch import announce
 from sft.training.plan import Plan
 
@@ -78,18 +78,20 @@ class ModelSaver:
         """
         folder, report = Path(self.config.output_dir) / name, self.plan.data.train.report
         state_dict = gather_weights(self.trainer)
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         if self.trainer.is_world_process_zero():
-            save_final(
-                model=self.trainer.accelerator.unwrap_model(self.trainer.model),
-                tokenizer=self.tokenizer,
-                folder=folder,
-                stop_token_ids=report.stop_token_ids,
-                facts=card_facts(self.config, self.tokenizer, self.plan, results),
-                template_defaults=report.generation_kwargs,
-                state_dict=state_dict,
-                keep_others=name == ".",
-                quantization=quantization_of(self.config),
-            )
+            with saved_as_whole(model):
+                save_final(
+                    model=model,
+                    tokenizer=self.tokenizer,
+                    folder=folder,
+                    stop_token_ids=report.stop_token_ids,
+                    facts=card_facts(self.config, self.tokenizer, self.plan, results),
+                    template_defaults=report.generation_kwargs,
+                    state_dict=state_dict,
+                    keep_others=name == ".",
+                    quantization=quantization_of(self.config),
+                )
         self.trainer.accelerator.wait_for_everyone()
         return folder
 

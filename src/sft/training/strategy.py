@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from sft.config.files import read_file
 from sft.errors import ConfigError
 from sft.training.deepspeed_file import DeepSpeedSettings, read_deepspeed
 from sft.training.launch import world_size
+from sft.training.mesh import Mesh, asked_mesh
 
 ALONE = "one process"
 DDP = "DDP"
 SHARES = {
     ALONE: "",
     DDP: "each holds the whole model, gradients are averaged",
+    "TP": "each computes its share of every layer, on the same rows",
     "FSDP1": "weights, gradients and optimizer state are shared out",
     "FSDP2": "weights, gradients and optimizer state are shared out",
     "ZeRO-0": "each holds the whole model, gradients are averaged",
@@ -38,11 +40,13 @@ class Strategy:
     name: str
     """One of ``SHARES``."""
     num_processes: int
+    mesh: Mesh = field(default_factory=Mesh, kw_only=True)
+    """What of it processes share."""
 
     @property
     def shards_weights(self) -> bool:
         """Whether no process holds all weights."""
-        return self.name in ("FSDP1", "FSDP2", "ZeRO-3")
+        return self.name in ("TP", "FSDP1", "FSDP2", "ZeRO-3")
 
     @property
     def is_deepspeed(self) -> bool:
@@ -67,8 +71,28 @@ def asked_strategy(config: SFTConfig, *, on_cpu: bool) -> AskedStrategy:
     """Read what a run is to be from its config and from the variables that launchers set.
 
     Raises:
-        ConfigError: a DeepSpeed file that cannot be used, or two strategies at once.
+        ConfigError: a DeepSpeed file that cannot be used, two strategies at once, or processes that cannot be grouped
+            as asked.
     """
+    mesh = asked_mesh(config, world_size())
+    asked = _asked_engine(config, on_cpu=on_cpu)
+    if mesh.is_by_library:
+        refuse_other_engine(asked, mesh)
+        asked = replace(asked, name=mesh.name, said_by=" and ".join(mesh.sizes))
+    return replace(asked, mesh=mesh)
+
+
+def refuse_other_engine(asked: AskedStrategy, mesh: Mesh) -> None:
+    """Raise ConfigError where the launcher wants another engine than transformers' own to part the weights."""
+    if asked.is_deepspeed or asked.name == "FSDP1" or asked.said_by.startswith("accelerate"):
+        raise ConfigError(
+            f"{' and '.join(mesh.sizes)} with {asked.name} (by {asked.said_by}): transformers parts the weights "
+            "itself, by FSDP2 beside them, while it loads the model. Start with torchrun, or accelerate's plain "
+            "MULTI_GPU, and without deepspeed."
+        )
+
+
+def _asked_engine(config: SFTConfig, *, on_cpu: bool) -> AskedStrategy:
     size = world_size()
     options, environment = config.training_arguments, os.environ
     by_option = next((name for name in ("deepspeed", "fsdp") if options.get(name)), None)

@@ -29,6 +29,7 @@ from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_or
 from sft.training.gather import holds_shards
 from sft.training.head_loss import LogitForm, Weigh, find_form, is_plain_linear
 from sft.training.loss import summed_loss
+from sft.training.mesh import Mesh
 from sft.training.order import EpochCallback, RowOrder
 
 PROBED_TOKENS = 8
@@ -51,8 +52,10 @@ class WalkTrainer(RunTrainer):
         eval_rows: TrainingRows | None,
         collator: Collator,
         callbacks: Sequence[TrainerCallback] = (),
+        mesh: Mesh | None = None,
     ) -> None:
-        self.order = train_order(args, train_rows)
+        self.mesh = mesh or Mesh(args.world_size)
+        self.order = train_order(args, train_rows, mesh=self.mesh)
         self.control: TrainerControl
         self.throughput = Throughput()
         super().__init__(
@@ -69,7 +72,14 @@ class WalkTrainer(RunTrainer):
         self._knows_form = False
 
     def _get_eval_sampler(self, eval_dataset: TrainingRows) -> RowOrder:
-        return RowOrder(len(eval_dataset), seed=0, shuffle=False, multiple=rows_per_forward(self.args, training=False))
+        return RowOrder(
+            len(eval_dataset),
+            seed=0,
+            shuffle=False,
+            multiple=rows_per_forward(self.args, self.mesh, training=False),
+            batch_size=self.args.eval_batch_size,
+            copies=self.mesh.context,
+        )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -92,7 +102,7 @@ class WalkTrainer(RunTrainer):
         if (balance := balance_loss(self.accelerator.unwrap_model(self.model), outputs)) is not None:
             loss = loss + balance * inputs["num_trained"]
         divisor = inputs["num_trained"] if num_items_in_batch is None else num_items_in_batch
-        loss = loss * (self.accelerator.num_processes / max(divisor, 1.0))
+        loss = loss * (self.accelerator.num_processes / self.mesh.tensor / max(divisor, 1.0))
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(
