@@ -11,7 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from sft.config import SFTConfig
-from sft.data.prepare import prepare, read_parts
+from sft.data.prepare import prepare
+from sft.data.readings import open_readings
 from sft.errors import DataError
 from sft.tasks.overlap import AskedRows
 from sft.training.task_data import open_eval_tasks, task_rows
@@ -42,15 +43,16 @@ def test_training_on_what_is_asked_drops_all_of_it_and_says_why(
 def test_allowed_contamination_is_kept_and_counted(settings: dict[str, Any], tiny_model_folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
     config = SFTConfig(**settings, train_tasks=["longbench/qmsum"], allow_contamination=True)
-    train = read_parts(config, task_rows(config, tokenizer))["train"]
-    assert (len(train.conversations), train.overlapping.total()) == (200, 200)
+    train = open_readings(config, task_rows(config, tokenizer))["train"]
+    assert (len(list(train.conversations())), train.account.overlapping.total()) == (200, 200)
 
 
 def test_the_own_training_split_keeps_every_row(settings: dict[str, Any], tiny_model_folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
     config = SFTConfig(**settings, train_tasks=["qmsum"])
-    train = read_parts(config, task_rows(config, tokenizer))["train"]
-    assert (len(train.conversations), train.num_rows, train.overlapping.total()) == (1257, 1257, 0)
+    train = open_readings(config, task_rows(config, tokenizer))["train"]
+    account = train.account
+    assert (len(list(train.conversations())), account.rows, account.overlapping.total()) == (1257, 1257, 0)
 
 
 def test_cut_prompts_leave_room_for_their_answers(settings: dict[str, Any], tiny_model_folder: Path) -> None:
@@ -75,9 +77,9 @@ def test_a_question_in_a_users_own_file_is_found(
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     config = SFTConfig(**{**settings, "eval_tasks": ["truthfulqa"], "data_path": str(path)})
     tokenizer = AutoTokenizer.from_pretrained(config.model_name_or_path)
-    train = read_parts(config, task_rows(config, tokenizer))["train"]
-    assert [conversation.source.line for conversation in train.conversations] == [2]
-    assert train.overlapping.total() == 1
+    train = open_readings(config, task_rows(config, tokenizer))["train"]
+    assert [conversation.source.line for conversation in train.conversations()] == [2]
+    assert train.account.overlapping.total() == 1
 
 
 def test_no_real_alpaca_row_is_taken_for_a_meeting(settings: dict[str, Any], shared_data: Path) -> None:

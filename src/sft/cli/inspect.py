@@ -64,8 +64,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
     """Examples as training would see them, in the order of the rows; what is left out is named on stderr."""
-    from sft.data.prepare import WITH_TEXTS, make_renderer, read_parts
+    from sft.data.blocks import make_blocks
+    from sft.data.making import make_in_full, make_renderer
+    from sft.data.readings import open_readings
     from sft.data.report import DataReport
+    from sft.data.types import BadRow, Conversation
 
     class SpokenReport(DataReport):
         def reject(self, place: str, reason: str) -> None:
@@ -74,8 +77,17 @@ def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
         def drop(self, place: str, reason: str, length: int) -> None:
             print(f"sft: dropped: {place}: {length} tokens, {reason}", file=sys.stderr)
 
-    conversations = read_parts(config)["train"].conversations
-    return WITH_TEXTS[config.stage](conversations, make_renderer(config, tokenizer), config, SpokenReport())
+    report = SpokenReport()
+
+    def conversations() -> Iterator[Conversation]:
+        for item in open_readings(config)["train"].items():
+            if isinstance(item, BadRow):
+                report.reject(str(item), item.reason)
+            else:
+                yield item
+
+    examples = make_in_full(config, make_renderer(config, tokenizer))(conversations(), report)
+    return make_blocks(examples, config, report) if config.stage == "pretrain" else examples
 
 
 def _describe(example: Example, tokenizer: Any, side: str | None) -> dict[str, Any]:

@@ -23,15 +23,12 @@ Block = list[Example]
 """Stretches of documents, in order, that together fill one row."""
 
 
-def render_blocks(
-    conversations: Iterable[Conversation], renderer: Renderer, config: SFTConfig, report: DataReport
-) -> Iterator[Example]:
-    """Texts -> what the store keeps: one example a block; or, isolated, one for each stretch of a document.
+def make_blocks(documents: Iterable[Example], config: SFTConfig, report: DataReport) -> Iterator[Example]:
+    """Documents -> what the store keeps: one example a block; or, isolated, one for each stretch of a document.
 
     ``group_blocks`` finds the blocks again among the stretches.
     """
-    report.stop_token_ids = [int(renderer.tokenizer.eos_token_id)] if renderer.tokenizer.eos_token else []
-    for block in cut_blocks(render_documents(conversations, renderer, report), config.max_length):
+    for block in cut_blocks(documents, config.max_length):
         if sum(map(len, block)) < 2:
             report.drop(str(block[0].source), "one token left over, with nothing before it", 1)
         else:
@@ -40,9 +37,10 @@ def render_blocks(
 
 
 def render_documents(
-    conversations: Iterable[Conversation], renderer: Renderer, report: DataReport
+    renderer: Renderer, conversations: Iterable[Conversation], report: DataReport
 ) -> Iterator[Example]:
     """Each text as its tokens and the end token; rows that are no texts are counted."""
+    report.stop_token_ids = [int(renderer.tokenizer.eos_token_id)] if renderer.tokenizer.eos_token else []
     for conversation in conversations:
         try:
             if conversation.text is None:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import xxhash
 from filelock import FileLock
 
 META = "meta.json"
+PARTIAL = ".partial"
 CODE = Path(__file__).resolve().parent
 
 
@@ -40,31 +40,39 @@ def cached(
     """Return the entry for ``parts``, building it first if it is absent.
 
     ``build`` fills a folder beside the final one, which is renamed into place when it is complete; processes that
-    want the same entry at the same time wait for the first.
+    want the same entry at the same time wait for the first. An error takes the folder away; a process that is killed
+    or interrupted leaves it, and the next one that wants the entry gets it to go on with.
 
     Args:
         parts: name -> fingerprint of everything that decides the content.
-        build: writes the content into an empty folder.
+        build: writes the content into a folder, which holds nothing or what was written before a kill.
     """
     root = cache_root(cache_dir)
     root.mkdir(parents=True, exist_ok=True)
     folder = root / hash_text(json.dumps(dict(sorted(parts.items()))))
+    beside = Path(f"{folder}{PARTIAL}")
     with FileLock(f"{folder}.lock"):
         complete = (folder / META).exists()
         if complete and not overwrite:
             return CacheEntry(folder, True, "the same data, template, tokenizer and rules were prepared before")
+        if overwrite:
+            shutil.rmtree(beside, ignore_errors=True)
         why = "overwrite_cache is set" if complete else _explain_miss(root, parts)
-        beside = Path(mkdtemp(prefix="building-", dir=root))
+        if beside.exists():
+            why = "an earlier preparation of the same was stopped; this one went on where it stood"
+        beside.mkdir(exist_ok=True)
         try:
             build(beside)
-            (beside / META).write_text(json.dumps({"parts": dict(parts)}, indent=1), encoding="utf-8")
-            aside = Path(f"{beside}-old")
-            if folder.exists():  # somebody may be opening its files, which say the same
-                os.rename(folder, aside)
-            os.rename(beside, folder)
-            shutil.rmtree(aside, ignore_errors=True)
-        finally:
+        except Exception:
             shutil.rmtree(beside, ignore_errors=True)
+            raise
+        (beside / META).write_text(json.dumps({"parts": dict(parts)}, indent=1), encoding="utf-8")
+        aside = Path(f"{folder}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        if folder.exists():  # somebody may be opening its files, which say the same
+            os.rename(folder, aside)
+        os.rename(beside, folder)
+        shutil.rmtree(aside, ignore_errors=True)
     return CacheEntry(folder, False, why)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 
+from sft.data.choice import weighed
 from sft.data.formats import (
     FORMATS,
     HEAD_ROWS,
@@ -18,6 +18,7 @@ from sft.data.formats import (
     detect_pairs,
 )
 from sft.data.sources import Part, SourceSpec, list_parts, read_part
+from sft.data.sources.segments import Segment, read_segment
 from sft.data.types import BadRow, Conversation, Row
 from sft.errors import DataError, RowError
 
@@ -63,6 +64,12 @@ class ConversationSet:
     notes: list[str] = field(default_factory=list)
     """What a person should know, such as files of a folder that were skipped."""
 
+    def reject(self, row: BadRow) -> None:
+        """Count a row that cannot be used."""
+        self.rejected[row.reason] += 1
+        if len(self.rejected_places) < PLACES_KEPT:
+            self.rejected_places.append(str(row))
+
     def join(self, other: ConversationSet) -> ConversationSet:
         """Both sets, this one first."""
         return ConversationSet(
@@ -74,21 +81,6 @@ class ConversationSet:
             overlapping=self.overlapping + other.overlapping,
             duplicates=self.duplicates + other.duplicates,
             notes=self.notes + other.notes,
-        )
-
-    def select(self, positions: Iterable[int], *, rejected: bool = True) -> ConversationSet:
-        """Return the conversations at these positions; ``rejected`` says whether the account of bad rows goes along."""
-        chosen = [self.conversations[position] for position in positions]
-        bad = self.rejected.total() if rejected else 0
-        return ConversationSet(
-            conversations=chosen,
-            formats=dict(self.formats),
-            rejected=self.rejected.copy() if rejected else Counter(),
-            rejected_places=list(self.rejected_places) if rejected else [],
-            num_rows=len(chosen) + bad,
-            overlapping=self.overlapping.copy() if rejected else Counter(),
-            duplicates=self.duplicates if rejected else 0,
-            notes=list(self.notes) if rejected else [],
         )
 
 
@@ -116,79 +108,125 @@ def read_conversations(
         DataError: a source cannot be read, its format cannot be told, too many rows are bad, or none is left.
     """
     found = ConversationSet()
-    for number, spec in enumerate(specs):
-        options = FormatOptions(
-            columns=spec.columns,
-            pairs=pairs,
-            only_columns=spec.only_columns,
-            role_names={**(role_names or {}), **spec.role_names},
-            role_key=spec.role_key,
-            content_key=spec.content_key,
-            drop_system=spec.drop_system,
-            system_prompt=system_prompt,
-            input_separator=input_separator,
-            response_prefix=spec.response_prefix,
-        )
-        read = _read_source(spec, options, found)
-        weight = spec.weight if spec.sample is None else spec.sample / max(1, len(read))
-        found.conversations += _weigh(read, weight, random.Random(f"{seed}:{number}"))
+    sources = open_sources(
+        specs, role_names=role_names, system_prompt=system_prompt, input_separator=input_separator, pairs=pairs
+    )
+    for number, source in enumerate(sources):
+        read = []
+        for item in source.read(found.formats, found.notes):
+            found.num_rows += 1
+            if isinstance(item, BadRow):
+                found.reject(item)
+            else:
+                read.append(item)
+        taken = weighed(len(read), source.spec.weight, source.spec.sample, f"{seed}:{number}")
+        found.conversations += [read[position] for position in taken.tolist()]
     refuse_bad_rows(found.rejected, found.rejected_places, rows=found.num_rows, max_bad_rows=max_bad_rows)
     if not found.conversations:
-        raise DataError(_explain_none(specs, found))
+        raise DataError(explain_none(specs, found.num_rows, found.rejected))
     return found
 
 
-def _read_source(spec: SourceSpec, options: FormatOptions, found: ConversationSet) -> list[Conversation]:
-    """Return the conversations of one source; bad rows, formats and counts are entered into ``found``."""
-    parts, skipped = list_parts(spec)
-    if skipped:
-        shown = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
-        found.notes.append(f"{spec.path}: {len(parts)} data files are read; skipped: {shown}")
-    conversations = []
-    before = found.num_rows
-    for part in parts:
-        remaining = None if spec.limit is None else spec.limit - (found.num_rows - before)
-        for result in _read_part(part, spec, options, found.formats, remaining):
-            found.num_rows += 1
-            if isinstance(result, BadRow):
-                found.rejected[result.reason] += 1
-                if len(found.rejected_places) < PLACES_KEPT:
-                    found.rejected_places.append(str(result))
-            else:
-                conversations.append(result)
-    return conversations
+Item = Conversation | BadRow
+"""What a row becomes."""
 
 
-def _read_part(
-    part: Part, spec: SourceSpec, options: FormatOptions, formats: dict[str, str], limit: int | None
-) -> Iterator[Conversation | BadRow]:
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """A source, and how its rows become conversations."""
+
+    spec: SourceSpec
+    options: FormatOptions
+
+    def read(self, formats: dict[str, str], notes: list[str]) -> Iterator[Item]:
+        """Every row in order; formats found out and notes for people are entered."""
+        left = self.spec.limit
+        for part in self.parts(notes):
+            for item in read_part_of(part, self.options, formats, left):
+                left = None if left is None else left - 1
+                yield item
+
+    def parts(self, notes: list[str]) -> list[Part]:
+        """The files behind it."""
+        parts, skipped = list_parts(self.spec)
+        if skipped:
+            shown = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
+            notes.append(f"{self.spec.path}: {len(parts)} data files are read; skipped: {shown}")
+        return parts
+
+
+def open_sources(
+    specs: Sequence[SourceSpec],
+    *,
+    role_names: Mapping[str, str] | None = None,
+    system_prompt: str | None = None,
+    input_separator: str = "\n\n",
+    pairs: bool = False,
+) -> list[OpenSource]:
+    """Sources with what a user says of all of them; see ``read_conversations``."""
+    return [
+        OpenSource(
+            spec,
+            FormatOptions(
+                columns=spec.columns,
+                pairs=pairs,
+                only_columns=spec.only_columns,
+                role_names={**(role_names or {}), **spec.role_names},
+                role_key=spec.role_key,
+                content_key=spec.content_key,
+                drop_system=spec.drop_system,
+                response_prefix=spec.response_prefix,
+                system_prompt=system_prompt,
+                input_separator=input_separator,
+            ),
+        )
+        for spec in specs
+    ]
+
+
+def read_part_of(part: Part, options: FormatOptions, formats: dict[str, str], limit: int | None) -> Iterator[Item]:
     """Convert at most ``limit`` rows of one part, having looked at its first rows to learn the format."""
     if limit == 0:
         return
     rows = read_part(part)
     head = _read_head(rows)
+    format_type = _format_of(part, head, options, formats)
+    yield from _convert_rows(islice(chain(head, rows), limit), format_type, options)
+
+
+def read_segment_of(segment: Segment, options: FormatOptions, formats: dict[str, str]) -> Iterator[Item]:
+    """Convert the rows of a segment; the format is that of the part, by its first rows."""
+    head = _read_head(read_part(segment.part))
+    format_type = _format_of(segment.part, head, options, formats)
+    yield from _convert_rows(read_segment(segment), format_type, options)
+
+
+def _format_of(part: Part, head: Sequence[Row | BadRow], options: FormatOptions, formats: dict[str, str]) -> str:
     good = [row for row in head if isinstance(row, Row)]
-    if spec.format_type is not None:
-        check_columns_exist(good, spec.columns)
-        format_type = spec.format_type
-        formats[part.shown] = f"{format_type}: as format_type says"
-    elif good:
-        detection = (detect_pairs if options.pairs else detect_format)(good, spec.columns)
-        format_type = detection.format_type
-        formats[part.shown] = str(detection)
-    else:
-        format_type = "messages"  # there is no row to convert
+    said = part.spec.format_type
+    if said is not None:
+        check_columns_exist(good, part.spec.columns)
+        formats[part.shown] = f"{said}: as format_type says"
+        return said
+    if not good:
+        return "messages"  # there is no row to convert
+    detection = (detect_pairs if options.pairs else detect_format)(good, part.spec.columns)
+    formats[part.shown] = str(detection)
+    return detection.format_type
+
+
+def _convert_rows(rows: Iterable[Row | BadRow], format_type: str, options: FormatOptions) -> Iterator[Item]:
+    """Rows of one format -> conversations; those that cannot be used say why."""
     convert = (PAIR_FORMATS if options.pairs else FORMATS)[format_type]
-    for number, row in enumerate(chain(head, rows), 1):
+    for row in rows:
         if isinstance(row, BadRow):
             yield row
-        else:
-            try:
-                yield convert(row, options)
-            except RowError as error:
-                yield BadRow(row.source, error.reason, error.advice)
-        if number == limit:
-            return
+            continue
+        try:
+            item: Item = convert(row, options)
+        except RowError as error:
+            item = BadRow(row.source, error.reason, error.advice)
+        yield item
 
 
 def _read_head(rows: Iterator[Row | BadRow]) -> list[Row | BadRow]:
@@ -201,14 +239,6 @@ def _read_head(rows: Iterator[Row | BadRow]) -> list[Row | BadRow]:
         if num_good == HEAD_ROWS:
             break
     return head
-
-
-def _weigh(conversations: list[Conversation], weight: float, chance: random.Random) -> list[Conversation]:
-    """Repeat the list for the whole part of ``weight`` and add a random share, in order, for the rest."""
-    whole = int(weight)
-    count = int((weight - whole) * len(conversations) + 0.5)
-    share = sorted(chance.sample(range(len(conversations)), count))
-    return conversations * whole + [conversations[position] for position in share]
 
 
 def refuse_bad_rows(rejected: Counter[str], places: Sequence[str], *, rows: int, max_bad_rows: int) -> None:
@@ -233,10 +263,11 @@ def refuse_bad_rows(rejected: Counter[str], places: Sequence[str], *, rows: int,
     )
 
 
-def _explain_none(specs: Sequence[SourceSpec], found: ConversationSet) -> str:
+def explain_none(specs: Sequence[SourceSpec], num_rows: int, rejected: Counter[str]) -> str:
+    """Say why there is nothing to train on."""
     named = ", ".join(spec.path for spec in specs) or "no source"
-    if found.rejected:
-        return f"{named}: all {found.num_rows} rows are bad ({', '.join(found.rejected)}), so nothing is left to train"
-    if found.num_rows:
+    if rejected:
+        return f"{named}: all {num_rows} rows are bad ({', '.join(rejected)}), so nothing is left to train"
+    if num_rows:
         return f"{named}: the weights are so small that no conversation is taken; raise weight"
     return f"{named}: no rows. The data is empty; check that the file was written to its end"

@@ -43,7 +43,7 @@ def prompt_length(example: Example) -> int:
 
 
 def render_pairs(
-    conversations: Iterable[Conversation], renderer: Renderer, config: SFTConfig, report: DataReport
+    renderer: Renderer, config: SFTConfig, conversations: Iterable[Conversation], report: DataReport
 ) -> Iterator[Example]:
     """Preference rows -> pairs that fit, as two examples each; every other row is counted with its reason."""
     for conversation in conversations:

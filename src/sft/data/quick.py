@@ -49,14 +49,13 @@ class InFull:
     """Its examples, or why it cannot be used."""
 
 
-def render_by_shape(renderer: Renderer, conversations: Iterable[Conversation]) -> Iterator[Run | InFull]:
+def render_by_shape(quick: QuickRenderer, conversations: Iterable[Conversation]) -> Iterator[Run | InFull]:
     """All conversations, in order.
 
     Raises:
         TemplateError: the template cannot say honestly which tokens are trained.
         Differs: shapes cannot be trusted here; nothing of what came before may be used.
     """
-    quick = QuickRenderer(renderer)
     threads = os.cpu_count() or 1
     rest = iter(conversations)
     with ThreadPoolExecutor(threads) as pool:

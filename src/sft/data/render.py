@@ -108,14 +108,12 @@ class Renderer:
 
         Found out from the conversations rendered so far; those that answers do not agree on are left out.
         """
-        seen = [json.loads(kwargs) for kwargs in self._answer_kwargs]
-        if not seen:
-            return dict(self.template_kwargs)
-        return {
-            name: value
-            for name, value in seen[0].items()
-            if all(name in kwargs and kwargs[name] == value for kwargs in seen)
-        }
+        return agreed_kwargs(self.answer_kwargs, self.template_kwargs)
+
+    @property
+    def answer_kwargs(self) -> list[str]:
+        """Template variables that answers were written with so far, each set of them once, as JSON text."""
+        return list(self._answer_kwargs)
 
     def generation_prompt(self, messages: Sequence[Message | Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
         """The text to generate an answer after, which chat and evaluation send.
@@ -335,6 +333,18 @@ class Renderer:
         """Count the template variables that answers were written with, of which ``generation_kwargs`` is made."""
         if times:
             self._answer_kwargs[json.dumps(dict(kwargs), sort_keys=True, default=str)] += times
+
+
+def agreed_kwargs(answer_kwargs: Sequence[str], without_any: Mapping[str, Any]) -> dict[str, Any]:
+    """The template variables that all answers were written with; ``without_any`` where there is no answer."""
+    seen = [json.loads(kwargs) for kwargs in answer_kwargs]
+    if not seen:
+        return dict(without_any)
+    return {
+        name: value
+        for name, value in seen[0].items()
+        if all(name in kwargs and kwargs[name] == value for kwargs in seen)
+    }
 
 
 def _rewritten(text: str, found: Located) -> str | None:

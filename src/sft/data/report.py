@@ -83,6 +83,21 @@ class DataReport:
         self.dropped[reason] += 1
         self.dropped_lengths.append(length)
 
+    def add(self, other: DataReport) -> None:
+        """Take in what became of further rows."""
+        for name, value in vars(other).items():
+            own = getattr(self, name)
+            if isinstance(value, bool):
+                setattr(self, name, own or value)
+            elif isinstance(value, int | Counter):
+                setattr(self, name, own + value)
+            elif isinstance(value, dict):
+                own.update(value)
+            else:
+                own.extend(value)
+        self.stop_token_ids = sorted(set(self.stop_token_ids))
+        del self.rejected_places[PLACES_KEPT:]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {**vars(self), **{name: dict(getattr(self, name)) for name in COUNTERS}}

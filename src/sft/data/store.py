@@ -21,7 +21,7 @@ PLACES = "places.json"
 
 
 class StoreWriter:
-    """Collects examples, then writes them as one store."""
+    """Collects examples in memory; a ``GrowingStore`` takes them to disk."""
 
     def __init__(self) -> None:
         self._ids = array("i")
@@ -60,6 +60,11 @@ class StoreWriter:
     def _origin_of(self, source: Source) -> int:
         return self._paths.setdefault((source.path, source.unit), len(self._paths))
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens so far."""
+        return len(self._ids)
+
     def counts(self) -> tuple[int, int, int]:
         """Examples, tokens and trained tokens so far."""
         return len(self._line), len(self._ids), int(np.frombuffer(self._mask, np.uint8).sum(dtype=np.int64))
@@ -71,9 +76,13 @@ class StoreWriter:
         last = [len(mask) - 1] if len(mask) and mask[-1] else []
         return np.unique(np.frombuffer(self._ids, np.int32)[[*ends, *last]])
 
-    def write(self, folder: Path) -> None:
-        """Write the store into ``folder``, which is made if need be."""
-        folder.mkdir(parents=True, exist_ok=True)
+    @property
+    def paths(self) -> list[tuple[str, str]]:
+        """What the numbers in ``origin`` stand for: files or hub data sets, each with what it counts."""
+        return list(self._paths)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What a store keeps, by the name of the file."""
         arrays: dict[str, npt.NDArray[Any]] = {
             "ids": np.frombuffer(self._ids, np.int32),
             "mask": np.frombuffer(self._mask, np.uint8),
@@ -83,11 +92,9 @@ class StoreWriter:
             "turn": np.frombuffer(self._turn, np.int32),
         }
         if self._weights:
-            self._weights.extend([1.0] * (self._offsets[-1] - len(self._weights)))
-            arrays["weights"] = np.frombuffer(self._weights, np.float32)
-        for name, values in arrays.items():
-            np.save(folder / f"{name}.npy", values, allow_pickle=False)
-        (folder / PLACES).write_text(json.dumps(list(self._paths)), encoding="utf-8")
+            missing = np.ones(self._offsets[-1] - len(self._weights), np.float32)
+            arrays["weights"] = np.concatenate([np.frombuffer(self._weights, np.float32), missing])
+        return arrays
 
 
 SCANNED = 1 << 24

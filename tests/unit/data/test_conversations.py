@@ -141,15 +141,6 @@ def test_the_first_rows_may_all_be_bad_if_enough_are_allowed(tmp_path: Path):
     assert questions(read(path, max_bad_rows=300)) == ["1"]
 
 
-def test_a_selection_carries_the_account_of_bad_rows_once(tmp_path: Path):
-    path = write(tmp_path / "a.jsonl", [*alpaca("1", "2", "3"), {"instruction": "4", "output": ""}])
-    found = read(path, max_bad_rows=1)
-    most, one = found.select([0, 2]), found.select([1], rejected=False)
-    assert (questions(most), most.num_rows, most.rejected.total()) == (["1", "3"], 3, 1)
-    assert (questions(one), one.num_rows, one.rejected.total(), one.rejected_places) == (["2"], 1, 0, [])
-    assert most.num_rows + one.num_rows == found.num_rows
-
-
 text_or_worse = st.sampled_from(["a", "", " ", None, 3, ["x"], {"y": 1}])
 any_row = st.one_of(
     st.fixed_dictionaries({"instruction": text_or_worse, "output": text_or_worse}, optional={"input": text_or_worse}),

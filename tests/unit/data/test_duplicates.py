@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from sft.config import SFTConfig
 from sft.data.conversations import read_conversations
-from sft.data.duplicates import without_duplicates
+from sft.data.readings import open_readings
 from sft.data.sources import parse_sources
 from sft.training.dataset import SFTDataset
 
@@ -30,9 +31,9 @@ def write(tmp_path: Path) -> Any:
 
 def kept(*sources: Any) -> list[str]:
     found = read_conversations(parse_sources(list(sources)))
-    left = without_duplicates(found)
-    assert left.num_rows == found.num_rows
-    return [str(conversation.source).rpartition("/")[2] for conversation in left.conversations]
+    left = open_readings(SFTConfig(data_path=list(sources), deduplicate=True))["train"]
+    assert left.account.rows == found.num_rows
+    return [str(conversation.source).rpartition("/")[2] for conversation in left.conversations()]
 
 
 def test_the_first_of_equal_rows_stays_across_files(write: Any) -> None:

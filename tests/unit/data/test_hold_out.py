@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sft.config import SFTConfig
-from sft.data.prepare import read_parts
+from sft.data.readings import open_readings
 from sft.errors import DataError
 
 
@@ -17,9 +17,10 @@ def rows(count: int) -> list[dict[str, str]]:
 
 
 def answers(path: Path, **options: object) -> tuple[list[str], list[str]]:
-    parts = read_parts(SFTConfig(data_path=options.pop("data_path", str(path)), **options))
+    parts = open_readings(SFTConfig(data_path=options.pop("data_path", str(path)), **options))
     train, held_out = (
-        [conversation.messages[-1].content for conversation in parts[name].conversations] for name in ("train", "eval")
+        [conversation.messages[-1].content for conversation in parts[name].conversations()]
+        for name in ("train", "eval")
     )
     return train, held_out
 

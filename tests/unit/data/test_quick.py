@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase
 
 from sft.data import quick
 from sft.data.looked_for import looked_for
-from sft.data.quick import Differs, InFull, render_by_shape, rendered_alone
+from sft.data.quick import Differs, InFull, QuickRenderer, render_by_shape, rendered_alone
 from sft.data.render import Renderer
 from sft.data.runs import Run
 from sft.data.shapes import Shapes
@@ -77,7 +77,7 @@ def one_by_one(rendered: Iterable[Run | InFull]) -> list[tuple[Conversation, lis
 
 def compare(renderer: Renderer, full: Renderer, rows: Sequence[Conversation]) -> int:
     """How many rows were rendered by shape; fails where one is not what it is in full."""
-    rendered = one_by_one(render_by_shape(renderer, rows))
+    rendered = one_by_one(render_by_shape(QuickRenderer(renderer), rows))
     assert [row.source for row, _ in rendered] == [row.source for row in rows]
     for row, examples in rendered:
         expected = rendered_alone(full, row).examples
@@ -147,7 +147,7 @@ def test_a_row_that_differs_stops_it_all(tokenizer: PreTrainedTokenizerBase, mon
     """As a template would that looks into contents in a way that cannot be read from its source."""
     monkeypatch.setattr(quick, "_same", lambda some, others: False)
     with pytest.raises(Differs):
-        list(render_by_shape(Renderer(tokenizer), [conversation(0, ["a", "b"])]))
+        list(render_by_shape(QuickRenderer(Renderer(tokenizer)), [conversation(0, ["a", "b"])]))
 
 
 @pytest.mark.parametrize(

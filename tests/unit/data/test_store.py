@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sft.data.growing import write_store
 from sft.data.store import ExampleStore, StoreWriter
 from sft.data.types import Example, Source
 
@@ -36,7 +37,7 @@ def test_round_trip(tmp_path_factory, drawn) -> None:  # type: ignore[no-untyped
     writer = StoreWriter()
     for example in written:
         writer.add(example)
-    writer.write(folder)
+    write_store(folder, writer)
     store = ExampleStore(folder)
 
     assert len(store) == len(written)

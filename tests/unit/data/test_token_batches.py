@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sft.data.collate import EMPTY_ROW, Collator, RowGroup, TrainingRows
+from sft.data.growing import write_store
 from sft.data.store import ExampleStore, StoreWriter
 from sft.data.token_batches import RowGroups, form_batches, share_of_tokens
 from sft.data.types import Example, Source
@@ -63,7 +64,7 @@ def store(tmp_path: Path) -> ExampleStore:
     for line, mask in enumerate([[0, 1, 0, 1, 0, 0], [0, 0, 1], [0, 0, 0, 0]]):
         ids = np.arange(len(mask), dtype=np.int32) + 10 * line
         writer.add(Example(input_ids=ids, loss_mask=np.array(mask, np.uint8), text="", source=Source("x", line + 1)))
-    writer.write(tmp_path)
+    write_store(tmp_path, writer)
     return ExampleStore(tmp_path)
 
 

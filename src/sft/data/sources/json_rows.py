@@ -12,7 +12,8 @@ import codecs
 import io
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 from sft.data.sources.json_text import LOST, Problem, StrictDecoder
@@ -43,14 +44,14 @@ def read_json_lines(file: BinaryIO, path: str) -> Iterator[Row | BadRow]:
             yield from read_json_document(io.BytesIO(head + rest), path)
             return
         file = io.BytesIO(rest)
-    yield from _read_lines(head, file, path)
+    yield from read_numbered_lines(chain(io.BytesIO(head), file), path)
 
 
 def read_json_document(file: BinaryIO, path: str, split: str = "train") -> Iterator[Row | BadRow]:
     """Read a .json file. ``split`` picks the list where one object holds several."""
     data = file.read().removeprefix(codecs.BOM_UTF8)
     if _is_json_lines(data):
-        yield from _read_lines(b"", io.BytesIO(data), path)
+        yield from read_numbered_lines(io.BytesIO(data), path)
         return
     text = decode_utf8(data, path)
     del data
@@ -97,20 +98,18 @@ def _first_line(file: BinaryIO, path: str) -> bytes:
     return head
 
 
-def _read_lines(head: bytes, file: BinaryIO, path: str) -> Iterator[Row | BadRow]:
+def read_numbered_lines(lines: Iterable[bytes], path: str, first_line: int = 1) -> Iterator[Row | BadRow]:
+    """Read one object a line; blank lines are counted and left out."""
     decoder = StrictDecoder()
-    number = 0
-    for lines in (io.BytesIO(head), file):
-        for raw in lines:
-            number += 1
-            stripped = raw.strip(_BLANK_BYTES)
-            if stripped:
-                value = _decode_line(stripped, decoder)
-                source = Source(path, number)
-                if type(value) is dict:
-                    yield Row(value, source)
-                else:
-                    yield _bad_row(value, source, is_cut_off=not raw.endswith(b"\n"))
+    for number, raw in enumerate(lines, first_line):
+        stripped = raw.strip(_BLANK_BYTES)
+        if stripped:
+            value = _decode_line(stripped, decoder)
+            source = Source(path, number)
+            if type(value) is dict:
+                yield Row(value, source)
+            else:
+                yield _bad_row(value, source, is_cut_off=not raw.endswith(b"\n"))
 
 
 def _decode_line(raw: bytes, decoder: StrictDecoder) -> Any:
