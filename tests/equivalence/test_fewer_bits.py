@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,10 @@ def test_the_saved_model_quantised_by_torchao_is_the_one_that_was_trained(train:
 
 
 def test_a_resumed_run_rounds_from_the_same_step_on(train: Callable[..., Any], settings: dict[str, Any]) -> None:
+    """Before that step the losses are those of a plain run, but for logits that a rounded head makes whole."""
     late = {**QAT, "qat_start_step": 3, "qat_embedding": True, "qat_output_head": True}
     straight, plain = train("straight", **late), train("plain")
-    assert straight.losses[:3] == pytest.approx(plain.losses[:3], rel=1e-5)  # the head makes whole logits where it rounds
+    assert straight.losses[:3] == pytest.approx(plain.losses[:3], rel=1e-5)
     assert abs(straight.losses[3] - plain.losses[3]) > 1e-3
     for step in (2, 4):
         folder = straight.folder.parent / f"from-{step}"
@@ -152,9 +153,20 @@ def wider_model(tiny_model_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """torchao compiles a step of its optimizers, which takes a CPU longer than the test."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 @pytest.mark.parametrize("optim", ["adamw_torch_8bit", "adamw_torch_4bit"])
 def test_optimizers_of_torchao_learn_and_go_on(
-    optim: str, train: Callable[..., Any], settings: dict[str, Any], wider_model: Path
+    optim: str,
+    train: Callable[..., Any],
+    settings: dict[str, Any],
+    wider_model: Path,
+    uncompiled: None,
 ) -> None:
     asked = {"model_name_or_path": str(wider_model), "optim": optim, "learning_rate": 3e-3, "max_steps": 4}
     straight = train("straight", **asked)

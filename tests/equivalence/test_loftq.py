@@ -16,7 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sft.config import SFTConfig
 from sft.errors import ModelError
+from sft.export.adapter import read_adapter
+from sft.export.quantised import load_over_quantised
 from sft.models.loftq import WeightFiles
+from sft.models.quantization import read_quantization
 from sft.training.build import build_model
 from sft.training.run import run_training
 
@@ -61,7 +64,7 @@ def test_a_run_learns_resumes_and_merges_over_the_rounded_weights(
 ) -> None:
     asked = {**LOFTQ, "max_steps": 4, "merged_dir": "merged"}
     straight = train("straight", **asked)
-    assert straight.losses[-1] < 0.9 * straight.losses[0]
+    assert straight.losses[-1] < straight.losses[0] - 0.05
     folder = tmp_path / "resumed"
     shutil.copytree(straight.folder, folder)
     for left in ("checkpoint-4", "final_model", "merged"):
@@ -72,12 +75,9 @@ def test_a_run_learns_resumes_and_merges_over_the_rounded_weights(
     record = json.loads((folder / "final_model" / "trained_quantization.json").read_text(encoding="utf-8"))
     assert record["matched"] is True
 
-    from peft import PeftModel
-    from transformers import BitsAndBytesConfig
-
-    held = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
-    base = AutoModelForCausalLM.from_pretrained(settings["model_name_or_path"], quantization_config=held)
-    adapted = PeftModel.from_pretrained(base, folder / "final_model").eval()
+    held = read_quantization(folder / "final_model")
+    assert held is not None
+    adapted = load_over_quantised(read_adapter(folder / "final_model"), settings["model_name_or_path"], held)
     merged = AutoModelForCausalLM.from_pretrained(folder / "merged").eval()
     ids = torch.arange(40).view(2, 20)
     with torch.no_grad():

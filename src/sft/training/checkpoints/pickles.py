@@ -18,8 +18,14 @@ ALLOWED = {
     "collections": {"OrderedDict", "defaultdict"},
     "builtins": {"set", "frozenset", "slice", "complex", "bytearray", "int", "float", "str", "bool", "list", "dict"},
     "_codecs": {"encode"},
-    "torch._utils": {"_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_parameter_with_state"},
+    "torch._utils": {
+        "_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_parameter_with_state", "_rebuild_wrapper_subclass",
+    },
     "torch.serialization": {"_get_layout"},
+    "torch._tensor": {"_rebuild_from_type_v2"},
+    "torchao.optim.subclass_8bit": {"OptimState8bit"},
+    "torchao.optim.subclass_4bit": {"OptimState4bit"},
+    "torchao.optim.subclass_fp8": {"OptimStateFp8"},
     "torch.distributed.checkpoint.metadata": {
         "Metadata", "TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata", "TensorProperties",
         "MetadataIndex", "StorageMeta", "_MEM_FORMAT_ENCODING",
