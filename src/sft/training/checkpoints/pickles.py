@@ -21,6 +21,8 @@ ALLOWED = {
     "torch._utils": {
         "_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_parameter_with_state", "_rebuild_wrapper_subclass",
     },
+    "torch._tensor": {"_rebuild_from_type_v2"},  # calls a function that is itself named, and so on this list
+    "torch.nn.parameter": {"Parameter"},
     "torch.serialization": {"_get_layout"},
     "torch._tensor": {"_rebuild_from_type_v2"},
     "torchao.optim.subclass_8bit": {"OptimState8bit"},
@@ -121,4 +123,4 @@ class _Inert(pickle.Unpickler):
 def _is_torch_type(name: str) -> bool:
     """Storages, dtypes and the like; no function."""
     found = getattr(torch, name, None)
-    return isinstance(found, torch.dtype) or name.endswith("Storage") or name in ("Size", "device")
+    return isinstance(found, torch.dtype) or name.endswith("Storage") or name in ("Size", "Tensor", "device")
