@@ -17,7 +17,7 @@ from sft.models.adapted import is_adapted
 from sft.models.quantization import Quantization, write_quantization
 from sft.training.checkpoints.restoring import RestoringTrainer
 from sft.training.gather import gather_weights, read_weights, saved_as_whole
-from sft.training.mesh import Mesh
+from sft.training.mesh import Mesh, added_later
 from sft.training.offload import activations_on_cpu
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
@@ -44,6 +44,8 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
         args.save_only_model |= self.mesh.is_by_library  # transformers keeps no optimizer state of such models; we do
         super().__init__(args=args, **kwargs)
         args.save_only_model = only_model
+        if self.mesh.tensor > 1:
+            self.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] = True  # see added_later
     offload_activations: bool = False
     """Keep in the CPU's memory what the backward pass needs."""
     warmup_shape: str = "linear"
@@ -117,6 +119,13 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
         if self.quantization is not None:
             write_quantization(folder, self.quantization)
 
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        if self.mesh.tensor == 1:
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return loss
+        with added_later(self.model):
+            return super().training_step(model, inputs, num_items_in_batch)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Without groups that hold no weight, which pieces of a checkpoint cannot describe."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,13 +121,35 @@ def asked_mesh(config: SFTConfig, processes: int) -> Mesh:
     return mesh
 
 
+@contextmanager
+def added_later(model: nn.Module) -> Iterator[None]:
+    """Keep what weights that no process shares have of earlier batches aside while a batch is computed.
+
+    transformers 5.23 sums the gradients of norms inside attention over a tensor group after each batch of a step, those
+    of the batches before among them, which would count these again. (Weights that FSDP2 shares are added up shared,
+    where each batch is reduced by itself.)
+    """
+    before = {
+        weight: weight.grad
+        for weight in model.parameters()
+        if weight.grad is not None and not isinstance(weight, DTensor)
+    }
+    for weight in before:
+        weight.grad = None
+    yield
+    for weight, gradient in before.items():
+        weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+
+
 def mesh_in_force(model: nn.Module, processes: int) -> Mesh:
     """Read off the placements of the weights, and off the attention that exchanges rows."""
     found: dict[str, int] = {}
     for weight in model.parameters():
         if not isinstance(weight, DTensor):
             continue
-        names = weight.device_mesh.mesh_dim_names or ()
+        names = weight.device_mesh.mesh_dim_names
+        if names is None:  # accelerate's FSDP2 has one dimension, without a name
+            continue
         for name, size, placement in zip(names, weight.device_mesh.shape, weight.placements, strict=True):
             if type(placement).__name__ != WHOLE or name == "dp_replicate":
                 found[name] = max(size, found.get(name, 1))
