@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import transformers
+from rounds import OURS, Result, publish, versions_of
 
 from sft.generation import Sampling
 from sft.generation.in_process import complete
@@ -140,8 +141,8 @@ def timed(run: Callable[[Any, Workload], list[str]], model: Any, work: Workload)
     return Timed(time.perf_counter() - start, time.process_time() - cpu_start, texts)
 
 
-def measure(shape: Shape, num_prompts: int, rows: int, rounds: int) -> None:
-    """Run the rounds and print a part of the table."""
+def measure(shape: Shape, num_prompts: int, rows: int, rounds: int) -> Result:
+    """Run the rounds, print them, and return what ``publish`` takes."""
     model = shape.make()
     work = make_workload(model.config.vocab_size, shape.stop_every, num_prompts, rows)
     warm = Workload(work.prompts[:8], work.stops, rows, 2)
@@ -167,6 +168,27 @@ def measure(shape: Shape, num_prompts: int, rows: int, rounds: int) -> None:
         print(f"  {name:<22}{seconds:>8.2f}{cpu_seconds:>8.2f}{rates}    {rounds_shown}")
     print_ratios("s", [first.seconds / second.seconds for first, second in runs])
     print_ratios("CPU s", [first.cpu_seconds / second.cpu_seconds for first, second in runs])
+    versions = versions_of(OURS)
+    measured = {
+        name: [
+            {
+                "seconds": run.seconds,
+                "samples_per_second": num_prompts / run.seconds,
+                "tokens_per_second": sum(lengths) / run.seconds,
+                "versions": versions,
+            }
+            for run in found
+        ]
+        for name, found in zip(("transformers generate, file order", "ours"), zip(*runs, strict=True), strict=True)
+    }
+    different = num_prompts * rounds - same
+    return {
+        "measured": dict(reversed(measured.items())),
+        "skipped": {},
+        "rounds": rounds,
+        "load_before_each": [],
+        "disagree": {"ours": f"{different} answers differ"} if different else {},
+    }
 
 
 def print_ratios(of: str, ratios: Sequence[float]) -> None:
@@ -187,8 +209,11 @@ def main() -> None:
         f"threads: {args.threads}, float32, greedy",
         flush=True,
     )
+    about = {"prompts": args.num_prompts, "rows": args.rows, "threads": args.threads}
+    parts: dict[str, Result] = {}
     for shape in SHAPES:
-        measure(shape, args.num_prompts, args.rows, args.rounds)
+        parts[shape.name] = measure(shape, args.num_prompts, args.rows, args.rounds)
+        publish("generation", about=about, parts=parts)
 
 
 if __name__ == "__main__":
