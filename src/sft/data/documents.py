@@ -15,9 +15,12 @@ ROUNDING = 8
 
 NOWHERE = -1
 
+PADDING_PIECE = 64
+"""Padding is cut into pieces of so many slots, where attention looks at it too."""
+
 
 class Documents(TypedDict):
-    """Documents of about the same length share a bucket, filled up to its size. All tensors are int64."""
+    """Documents of about the same length share a bucket, filled up to its size. Tensors are int64, but ``bounds``."""
 
     slots: list[Tensor]
     """One (documents, size) for each bucket: slots of the flattened batch; where it is filled up, any."""
@@ -30,6 +33,13 @@ class Documents(TypedDict):
 
     padding: Tensor
     """Slots that are in no document."""
+
+    bounds: Tensor
+    """int32 (pieces + 1,): where pieces of the flattened batch begin, and its end. Pieces are documents, and short ones
+    of padding."""
+
+    longest: int
+    """Slots of the longest piece. A plain number, so that nothing waits for a device."""
 
 
 def find_documents(num_slots: int, spans: Sequence[tuple[int, int]]) -> Documents:
@@ -55,13 +65,24 @@ def find_documents(num_slots: int, spans: Sequence[tuple[int, int]]) -> Document
         places[chosen.flat[inside]] = offset + inside
         slots.append(chosen)
         offset += chosen.size
+    bounds = find_bounds(num_slots, spans)
     everywhere = np.concatenate([np.empty(0, np.int64), *(chosen.ravel() for chosen in slots)])
     return Documents(
         slots=[torch.from_numpy(np.maximum(chosen, 0)) for chosen in slots],
         places=torch.from_numpy(np.maximum(places, 0)),
         filled_up=torch.from_numpy(np.flatnonzero(everywhere == NOWHERE)),
         padding=torch.from_numpy(np.flatnonzero(places == NOWHERE)),
+        bounds=torch.from_numpy(bounds),
+        longest=int(np.diff(bounds).max()),
     )
+
+
+def find_bounds(num_slots: int, spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.int32]:
+    """Where documents begin, and the padding between them in pieces, and where it all ends."""
+    found = [0]
+    for start, length in [*sorted(spans), (num_slots, 0)]:
+        found += [*range(found[-1] + PADDING_PIECE, start, PADDING_PIECE), start, start + length]
+    return np.unique(np.array(found, np.int32))
 
 
 def rounded(length: int) -> int:

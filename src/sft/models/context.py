@@ -103,7 +103,7 @@ def attend_shared(
         return result
     copies = _copies(query.shape[1], key.shape[1], group.size)
     whole = [_whole_rows(states, group) for states in (query, _copied(key, copies), _copied(value, copies))]
-    found, _ = attend(module, *whole, None, dropout=dropout, scaling=scaling, documents=documents)
+    found, _ = attend(module, *whole, None, dropout=dropout, scaling=scaling, documents=documents, **kwargs)
     batch, seq, heads, width = found.shape
     pieces = found.view(batch, group.size, seq // group.size, heads, width).transpose(0, 1)
     returned = group.exchange(pieces)  # (from which heads, batch, stretch, heads, width)

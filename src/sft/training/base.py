@@ -159,13 +159,13 @@ class Throughput:
 
     def __init__(self) -> None:
         self._tokens = 0
-        self._trained = 0.0
+        self._trained: float | torch.Tensor = 0.0
         self._since = time.perf_counter()
 
-    def add(self, tokens: int, trained: float) -> None:
+    def add(self, tokens: int, trained: float | torch.Tensor) -> None:
         """Count a step: tokens of this process (padding not counted), trained tokens of all processes."""
         self._tokens += tokens
-        self._trained += trained
+        self._trained = self._trained + trained
 
     def since_last(self, num_processes: int) -> dict[str, float]:
         """Rates since the last call. Tokens of other processes are taken to be as many as this one's."""
@@ -173,7 +173,7 @@ class Throughput:
         seconds = max(now - self._since, 1e-9)
         rates = {
             "tokens_per_second": round(self._tokens * num_processes / seconds, 1),
-            "trained_tokens_per_second": round(self._trained / seconds, 1),
+            "trained_tokens_per_second": round(float(self._trained) / seconds, 1),
         }
         self._tokens, self._trained, self._since = 0, 0.0, now
         return rates

@@ -53,6 +53,7 @@ from sft.training.run_log import LoggedFigures
 from sft.training.shared_rows import share_proven_rows
 from sft.training.speed import apply_speed, speed_callbacks
 from sft.training.strategy import asked_strategy
+from sft.training.token_figures import TokenFigures
 from sft.training.token_weights import token_weight
 from sft.training.trainer import WalkTrainer
 
@@ -311,6 +312,7 @@ def build_trainer(
     trainer.offload_activations = config.offload_activations
     if isinstance(trainer, WalkTrainer):
         trainer.weigh = token_weight(config)
+        trainer.figures = TokenFigures() if config.log_token_figures else None
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place
     return trainer
 

@@ -35,6 +35,9 @@ DIVISORS = ("logits_scaling",)
 Weigh = Callable[[Tensor], Tensor]
 """Logits (positions, vocab) -> what each position counts, float32 (positions,)."""
 
+Watch = Callable[[Tensor, Tensor], None]
+"""Sees logits (positions, vocab) and targets (positions,) before they are turned into losses."""
+
 
 @dataclass(frozen=True)
 class LogitForm:
@@ -46,6 +49,10 @@ class LogitForm:
     def __call__(self, logits: Tensor) -> Tensor:
         scaled = logits * self.scale
         return scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
+
+    def explains(self, before: Tensor, after: Tensor) -> bool:
+        """Whether this, and no more, was done to a number, but for the rounding of a low precision."""
+        return torch.allclose(self(before.float()).flatten(), after.float().flatten(), rtol=1e-2)
 
 
 def find_form(model: Any, head: nn.Module, input_ids: Tensor) -> LogitForm | None:
@@ -102,6 +109,7 @@ def cross_entropy(
     form: LogitForm | None = None,
     dtype: torch.dtype | None = None,
     weigh: Weigh | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Cross-entropy in nats, summed over positions, in float32.
 
@@ -112,10 +120,11 @@ def cross_entropy(
         form: what the model does to the head's output.
         dtype: precision of the products; None: that of ``hidden``.
         weigh: what each position counts besides, told from its logits.
+        watch: sees the logits of each chunk.
     """
     with torch.autocast(hidden.device.type, enabled=False):
         total: Tensor = _OnePass.apply(  # type: ignore[no-untyped-call]
-            hidden, head.weight, head.bias, targets, weights, form or LogitForm(), dtype or hidden.dtype, weigh
+            hidden, head.weight, head.bias, targets, weights, form or LogitForm(), dtype or hidden.dtype, weigh, watch
         )
     return total
 
@@ -140,6 +149,7 @@ class _OnePass(torch.autograd.Function):
         form: LogitForm,
         dtype: torch.dtype,
         weigh: Weigh | None,
+        watch: Watch | None,
     ) -> Tensor:
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         matrix = weight.detach().to(dtype)
@@ -156,6 +166,8 @@ class _OnePass(torch.autograd.Function):
             part = slice(start, min(start + step, len(hidden)))
             here = hidden[part].to(dtype)
             logits, slope = _logits(here, matrix, bias, form, buffer[: len(here)], product[: len(here)])
+            if watch is not None:
+                watch(logits, targets[part])
             share = None if weights is None else weights[part, None]
             if weigh is not None:
                 share = weigh(logits)[:, None] * (1 if share is None else share)
@@ -176,7 +188,7 @@ class _OnePass(torch.autograd.Function):
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         grads, ctx.grads = ctx.grads, None
         each = zip((grads.hidden, grads.weight, grads.bias), ctx.dtypes, strict=True)
-        return (*(None if grad is None else grad.mul_(above).to(dtype) for grad, dtype in each), *[None] * 5)
+        return (*(None if grad is None else grad.mul_(above).to(dtype) for grad, dtype in each), *[None] * 6)
 
 
 @dataclass

@@ -8,7 +8,7 @@ ZeRO-3, a model that does unknown things to its logits), the model's own forward
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from sft.data.collate import NOT_TRAINED
 from sft.data.types import Batch
 from sft.errors import ModelError
 from sft.models.attention import documents_known
-from sft.training.head_loss import LogitForm, Weigh, cross_entropy
+from sft.training.head_loss import LogitForm, Watch, Weigh, cross_entropy
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "documents")
 
@@ -43,7 +43,14 @@ def trained_positions(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def summed_loss(
-    head: nn.Module, model: nn.Module, batch: Batch, form: LogitForm | None = None, weigh: Weigh | None = None
+    head: nn.Module,
+    model: nn.Module,
+    batch: Batch,
+    form: LogitForm | None = None,
+    weigh: Weigh | None = None,
+    *,
+    watch: Watch | None = None,
+    in_head: bool = False,
 ) -> tuple[Tensor, Any]:
     """Cross-entropy in nats summed over the trained tokens of a batch, each times its weight, in float32.
 
@@ -57,29 +64,43 @@ def summed_loss(
         form: what the model does to the output of its head, a plain linear layer; the loss is then made in one pass
             and no logits are kept. None: the model makes the logits.
         weigh: what each token counts besides its weight, told from its logits.
+        watch: sees logits and targets of the trained tokens.
+        in_head: with ``form``: make the loss while the model calls its head, and not afterwards. For weights that are
+            whole only then.
 
     Returns:
         The sum (scalar) and the model's outputs. Their logits are those of the trained positions only, shape
-        (trained, vocab), row by row; with ``form`` there are none, shape (0, vocab).
+        (trained, vocab), row by row; with ``form`` there are none, shape (0, vocab), and with ``in_head`` they are the
+        sum, shape (1, 1), with what the model does to logits done to it.
     """
     positions, targets, weights = trained_positions(batch)
     inputs = {name: value for name, value in batch.items() if name in MODEL_INPUTS}
     attention = documents_known() if "documents" in batch else nullcontext()
-    with only_positions(head, positions, empty=form is not None) as seen, attention:
+
+    def make(hidden: HeadInput) -> Tensor:
+        assert isinstance(head, nn.Linear)
+        how = {"weights": weights, "form": form, "dtype": hidden.product_dtype, "weigh": weigh, "watch": watch}
+        return cross_entropy(hidden.states, head, targets, **how)  # type: ignore[arg-type]
+
+    made: list[Tensor] = []
+    inside = made_in_head(head, lambda: make(seen[0]), made) if in_head else nullcontext()
+    with only_positions(head, positions, empty=form is not None and not in_head) as seen, attention, inside:
         outputs = model(**inputs, use_cache=False)
     if not seen:
         raise ModelError(
             f"{type(model).__name__} did not call its output head ({type(head).__name__}); "
             "its loss cannot be computed on trained positions"
         )
+    if in_head:
+        # the gradient takes the way past the model's outputs, which may be rounded; nothing goes the other way, so
+        # that who shares the weights out sees the backward pass begin
+        return made[0] + 0.0 * outputs.logits.float().sum(), outputs
     if form is not None:
-        assert isinstance(head, nn.Linear)
         (hidden,) = seen
-        loss = cross_entropy(
-            hidden.states, head, targets, weights=weights, form=form, dtype=hidden.product_dtype, weigh=weigh
-        )
-        return loss, outputs
+        return make(hidden), outputs
     logits = outputs.logits.float()
+    if watch is not None:
+        watch(logits, targets)
     losses = nn.functional.cross_entropy(logits, targets, reduction="none")
     if weigh is not None:
         losses = losses * weigh(logits)
@@ -95,6 +116,24 @@ class HeadInput:
 
     product_dtype: torch.dtype
     """Precision in which the head would multiply: autocast's where that is on."""
+
+
+@contextmanager
+def made_in_head(head: nn.Module, make: Callable[[], Tensor], made: list[Tensor]) -> Iterator[None]:
+    """While open, ``head`` returns what ``make`` returns, as (1, 1), and puts it into ``made``."""
+    own = vars(head).get("forward")
+
+    def forward(*_args: Any, **_kwargs: Any) -> Tensor:
+        made.append(make())
+        return made[-1].reshape(1, 1)
+
+    head.forward = forward
+    try:
+        yield
+    finally:
+        del head.forward
+        if own is not None:
+            head.forward = own
 
 
 @contextmanager

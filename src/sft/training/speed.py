@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from sft.config import SFTConfig
 from sft.errors import ModelError
+from sft.models.attention import compile_around
 from sft.models.freezing import decoder_layers
 from sft.training.cpu_memory import keep_freed_memory
 from sft.training.launch import announce
@@ -23,6 +24,7 @@ def apply_speed(model: PreTrainedModel, config: SFTConfig) -> None:
     """
     if config.compile_layers:
         stack = layers_of(model, "compile_layers")
+        compile_around()
         for layer in stack:
             layer.compile()
         announce(f"compile_layers: {len(stack)} layers are compiled while the first steps run, which takes a while")
@@ -99,4 +101,4 @@ class RecomputeChosen(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         for number, layer in enumerate(self.stack):
-            layer.gradient_checkpointing = number in self.chosen
+            layer.gradient_checkpointing = number in self.chosen  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -27,10 +27,11 @@ from sft.data.types import Batch
 from sft.models.experts import balance_loss
 from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order
 from sft.training.gather import holds_shards
-from sft.training.head_loss import LogitForm, Weigh, find_form, is_plain_linear
+from sft.training.head_loss import LogitForm, Weigh, find_form, form_of, is_plain_linear
 from sft.training.loss import summed_loss
 from sft.training.mesh import Mesh
 from sft.training.order import EpochCallback, RowOrder
+from sft.training.token_figures import TokenFigures
 
 PROBED_TOKENS = 8
 """Tokens on which a model is asked what it does to its logits."""
@@ -41,6 +42,8 @@ class WalkTrainer(RunTrainer):
 
     weigh: Weigh | None = None
     """What each trained token counts, told from its logits. Evaluation counts each as it is."""
+    figures: TokenFigures | None = None
+    """Adds up what is logged of trained tokens."""
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class WalkTrainer(RunTrainer):
         self.loss_is_scaled_for_ga = True
         self._form: LogitForm | None = None
         self._knows_form = False
+        self._has_seen_form = False
 
     def _get_eval_sampler(self, eval_dataset: TrainingRows) -> RowOrder:
         return RowOrder(
@@ -83,10 +87,10 @@ class WalkTrainer(RunTrainer):
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], float]:
+    ) -> tuple[list[Batch], float | Tensor]:
         """The batches of one optimizer step, and the divisor of its loss: trained tokens of all processes."""
         batches = list(islice(epoch_iterator, num_batches))
-        trained = self._sum_over_processes(sum(batch["num_trained"] for batch in batches))
+        trained = self._total(sum(batch["num_trained"] for batch in batches))
         self.throughput.add(sum(batch["num_tokens"] for batch in batches), trained)
         return batches, trained
 
@@ -95,14 +99,14 @@ class WalkTrainer(RunTrainer):
         model: nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: float | None = None,
+        num_items_in_batch: float | Tensor | None = None,
     ) -> Any:
         """This batch's share of the step's loss. Gradients are averaged over processes, hence the factor."""
-        loss, outputs = summed_loss(self._head(), model, inputs, self._logit_form(inputs), self.weigh)
+        loss, outputs = self._summed_loss(model, inputs, weigh=self.weigh, watch=self.figures)
         if (balance := balance_loss(self.accelerator.unwrap_model(self.model), outputs)) is not None:
             loss = loss + balance * inputs["num_trained"]
         divisor = inputs["num_trained"] if num_items_in_batch is None else num_items_in_batch
-        loss = loss * (self.accelerator.num_processes / self.mesh.tensor / max(divisor, 1.0))
+        loss = loss * self._share_of_step(divisor)
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(
@@ -128,17 +132,52 @@ class WalkTrainer(RunTrainer):
             model = self.accelerator.prepare_model(self.model, evaluation_mode=True)
         was_training = model.training
         model.eval()
-        total = trained = 0.0
+        losses, trained = [], 0.0
         with torch.no_grad():
             for batch in loader:
                 with self.compute_loss_context_manager():
                     inputs = self._prepare_inputs(batch)
-                    loss, _ = summed_loss(self._head(), model, inputs, self._logit_form(inputs))
-                total += float(loss)
+                    loss, _ = self._summed_loss(model, inputs)
+                losses.append(loss)
                 trained += batch["num_trained"]
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         model.train(was_training)
-        return self._sum_over_processes(total), self._sum_over_processes(trained)
+        return self._sum_over_processes(sum(map(float, losses))), self._sum_over_processes(trained)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add figures of the trained tokens, where they are asked for."""
+        if "loss" in logs and self.figures is not None:
+            logs.update(self.figures.since_last(self._sum_over_processes))
+        super().log(logs, start_time)
+
+    def _summed_loss(self, model: nn.Module, inputs: Batch, **seen: Any) -> tuple[Tensor, Any]:
+        """The loss of a batch, made where the head's weights are whole."""
+        head, form = self._head(), self._logit_form(inputs)
+        if form is None or not self._shares_head():
+            return summed_loss(head, model, inputs, form, **seen)
+        loss, outputs = summed_loss(head, model, inputs, form, **seen, in_head=True)
+        if not self._has_seen_form:
+            self._has_seen_form = True
+            explained = form.explains(loss.detach(), outputs.logits.detach())
+            if self._sum_over_processes(float(not explained)):
+                self._form = None
+                return summed_loss(head, model, inputs, **seen)
+        return loss, outputs
+
+    def _total(self, value: float) -> float | Tensor:
+        """A sum over processes, which stays on the device where there are several."""
+        if self.args.world_size == 1:
+            return value
+        here = torch.full((), value, dtype=torch.float64, device=self.args.device)
+        total: Tensor = self.accelerator.reduce(here, reduction="sum") / self.mesh.tensor
+        return total
+
+    def _share_of_step(self, divisor: float | Tensor) -> float | Tensor:
+        """What a sum over trained tokens is multiplied by. Nothing here waits for the device."""
+        processes = self.accelerator.num_processes / self.mesh.tensor
+        if isinstance(divisor, Tensor):
+            return (processes / divisor.clamp_min(1.0)).float()
+        return float(processes / max(divisor, 1.0))
 
     def _head(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.model).get_output_embeddings()  # type: ignore[no-any-return]
@@ -146,14 +185,24 @@ class WalkTrainer(RunTrainer):
     def _logit_form(self, inputs: Batch) -> LogitForm | None:
         """What the model does to its head's output, found out once; None where the model has to make its logits.
 
-        It has to where its head is more than a matrix, and where FSDP or ZeRO-3 share the matrix out.
+        It has to where its head is more than a matrix, and where tensor parallelism or FSDP1 share the matrix out.
+        Under FSDP2 and ZeRO-3 it is read from the model's config, and seen to be so in the first step.
         """
         head = self._head()
-        shared = self.is_fsdp_enabled or holds_shards(head)
-        if shared or not is_plain_linear(head) or hasattr(head.weight, "ds_id"):
+        if not is_plain_linear(head):
+            return None
+        if not self._shares_head() and (self.is_fsdp_enabled or holds_shards(head)):
             return None
         if not self._knows_form:
             self._knows_form = True
             model = self.accelerator.unwrap_model(self.model)
-            self._form = find_form(model, head, inputs["input_ids"][:1, :PROBED_TOKENS])
+            if self._shares_head():
+                self._form = form_of(model.config)
+            else:
+                self._form = find_form(model, head, inputs["input_ids"][:1, :PROBED_TOKENS])
         return self._form
+
+    def _shares_head(self) -> bool:
+        """Whether the head's weights are whole only while the model calls it: by accelerate's FSDP2, or ZeRO-3."""
+        by_fsdp2 = self.is_fsdp_enabled and self.accelerator.is_fsdp2
+        return by_fsdp2 or hasattr(self._head().weight, "ds_id")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -25,9 +26,11 @@ from transformers import (
 
 from sft.data.collate import Collator
 from sft.data.types import Batch, Example, Source
+from sft.models.attention import attend_by_document
 from sft.training import head_loss
 from sft.training.head_loss import LogitForm, cross_entropy, find_form, is_plain_linear
 from sft.training.loss import summed_loss
+from sft.training.token_figures import TokenFigures
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 300,
@@ -56,23 +59,21 @@ def make_model(family: str) -> Any:
     return FAMILIES[family]().eval()
 
 
+def make_example(length: int, seed: int, *, weighted: bool = True) -> Example:
+    rng = np.random.default_rng(seed)
+    mask = (rng.random(length) < 0.5).astype(np.uint8)
+    mask[0], mask[-1] = 0, 1
+    return Example(
+        input_ids=rng.integers(3, 300, length, dtype=np.int32),
+        loss_mask=mask,
+        weights=rng.random(length).astype(np.float32) if weighted else None,
+        text="",
+        source=Source("made", length),
+    )
+
+
 def make_batch(weights: bool = False) -> Batch:
-    rng = np.random.default_rng(1)
-    rows = []
-    for length in (40, 25, 7):
-        mask = (rng.random(length) < 0.5).astype(np.uint8)
-        mask[0], mask[-1] = 0, 1
-        rows.append(
-            [
-                Example(
-                    input_ids=rng.integers(3, 300, length, dtype=np.int32),
-                    loss_mask=mask,
-                    weights=rng.random(length).astype(np.float32) if weights else None,
-                    text="",
-                    source=Source("made", length),
-                )
-            ]
-        )
+    rows = [[make_example(length, length, weighted=weights)] for length in (40, 25, 7)]
     return Collator(0, packed=False, weighted=weights)(rows)
 
 
@@ -100,6 +101,71 @@ def test_loss_and_all_gradients_equal_those_of_the_models_logits(
     torch.testing.assert_close(found, expected, rtol=2e-6, atol=0)
     for name, gradient in gradients(model, found).items():
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=2e-6, msg=name)
+
+    while_called, outputs = summed_loss(head, model, batch, form, in_head=True)
+    assert form.explains(while_called.detach(), outputs.logits.detach())
+    assert torch.equal(while_called, found)
+    for name, gradient in gradients(model, while_called).items():
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=2e-6, msg=name)
+    assert "forward" not in vars(head)
+
+
+@pytest.mark.parametrize("given", [LogitForm(), LogitForm(cap=9.0), LogitForm(scale=0.5)])
+def test_another_form_than_the_models_does_not_explain_what_it_returns(given: LogitForm) -> None:
+    model, batch = make_model("capped"), make_batch()
+    loss, outputs = summed_loss(model.get_output_embeddings(), model, batch, given, in_head=True)
+    assert not given.explains(loss.detach(), outputs.logits.detach())
+
+
+@pytest.mark.parametrize("in_one_pass", [False, True])
+def test_entropy_and_accuracy_are_those_of_the_models_logits(
+    in_one_pass: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_loss, "BUFFER_BYTES", {"cpu": 0})
+    monkeypatch.setattr(head_loss, "FEWEST_POSITIONS", 7)
+    model, batch = make_model("capped"), make_batch()
+    for _ in range(20):  # until it guesses some of them
+        loss, outputs = summed_loss(model.get_output_embeddings(), model, batch)
+        for weight, gradient in gradients(model, loss).items():
+            model.get_parameter(weight).data -= 0.01 * gradient
+    loss, outputs = summed_loss(model.get_output_embeddings(), model, batch)
+    targets = batch["labels"].flatten()[batch["trained_slots"]]
+    chances = outputs.logits.softmax(-1)
+    expected = {
+        "entropy": torch.distributions.Categorical(chances).entropy().mean().item(),
+        "token_accuracy": (chances.argmax(-1) == targets).float().mean().item(),
+    }
+    assert 0 < expected["token_accuracy"] < 1
+    figures = TokenFigures()
+    form = LogitForm(cap=5.0) if in_one_pass else None
+    watched, _ = summed_loss(model.get_output_embeddings(), model, batch, form, watch=figures)
+    torch.testing.assert_close(watched, loss, rtol=2e-6, atol=0)
+    assert figures.since_last(lambda value: 2 * value) == pytest.approx(expected, rel=1e-5)
+    assert figures.since_last(lambda value: value) == {}
+
+
+class Waiting(TorchDispatchMode):
+    """Fails where a GPU would have to finish its work before the program can go on."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket._qualified_op_name
+        by_mask = name == "aten::index" and any(at is not None and at.dtype == torch.bool for at in args[1])
+        assert not by_mask, "values chosen by a mask: their number has to be known"
+        assert name not in ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal"), name
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_in_a_loss_waits_for_the_device() -> None:
+    model, batch = make_model("llama"), make_batch(weights=True)
+    assert attend_by_document(model, longest=100)
+    collate = Collator(0, packed=True, weighted=True, by_document=True)
+    packed = collate([[make_example(12, 1), make_example(9, 2)], [make_example(17, 3)]])
+    with Waiting():
+        loss, _ = summed_loss(model.get_output_embeddings(), model, packed, LogitForm(), watch=TokenFigures())
+        loss.backward()
+    del batch["trained_slots"]
+    with pytest.raises(AssertionError, match="nonzero"), Waiting():
+        summed_loss(model.get_output_embeddings(), model, batch, LogitForm())
 
 
 @pytest.mark.parametrize(
