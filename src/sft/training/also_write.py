@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sft.errors import ConfigError
 from sft.training.callbacks import read_metrics
+from sft.training.checkpoints.disk import append_line, write_whole
 from sft.training.launch import announce
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class TrainerLog(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             lines = read_metrics(self.path) if state.global_step else []
             kept = [json.dumps(line) + "\n" for line in lines if line.get("current_steps", 0) <= state.global_step]
-            self.path.write_text("".join(kept), encoding="utf-8")
+            write_whole(self.path, "".join(kept))
 
     def on_log(
         self,
@@ -62,8 +63,7 @@ class TrainerLog(TrainerCallback):  # type: ignore[misc]
             return
         seconds = time.monotonic() - self._started
         line = log_line(logs, state, seconds=seconds, done=state.global_step - self._first_step)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.path, json.dumps(line))
 
 
 def log_line(logs: Mapping[str, float], state: TrainerState, *, seconds: float, done: int) -> dict[str, Any]:

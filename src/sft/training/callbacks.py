@@ -12,6 +12,8 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sft.training.checkpoints.disk import append_line, write_whole
+
 METRICS = "metrics.jsonl"
 
 
@@ -103,8 +105,10 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if not state.is_world_process_zero:
             return
-        kept = [line for line in read_metrics(self.path) if state.global_step and line["step"] <= state.global_step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        kept = [
+            line for line in read_metrics(self.path) if state.global_step and line.get("step", 0) <= state.global_step
+        ]
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def on_log(
         self,
@@ -117,8 +121,7 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero or logs is None:
             return
         line = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), "time": round(time.time(), 3), **logs}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.path, json.dumps(line))
 
 
 class AnsweredQuestions(TrainerCallback):  # type: ignore[misc]
@@ -147,13 +150,15 @@ class AnsweredQuestions(TrainerCallback):  # type: ignore[misc]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The objects of a metrics file, in order; empty if there is none. A last line cut off by a crash is left out."""
+    """The objects of a metrics file, in order; empty if there is none. A line that a crash cut off is left out."""
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(line))
+            entry = json.loads(line)
         except ValueError:
-            break
+            continue
+        if isinstance(entry, dict):
+            lines.append(entry)
     return lines

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
+
+from sft.training.launch import announce
+
+_complained: set[Path] = set()
+"""Files that lines were lost of."""
 
 
 def sync_file(path: Path) -> None:
@@ -31,6 +37,24 @@ def write_whole(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.replace(beside, path)
     sync_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file of notes. A disk that does not take it is said once a file; half a line is taken back."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            end = file.tell()
+            data = line.encode() + b"\n"
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(end)
+                raise
+    except OSError as error:
+        if path not in _complained:
+            _complained.add(path)
+            announce(f"{path} could not be written to: {error.strerror}. Training goes on without these lines.")
 
 
 def move_into_place(folder: Path, place: Path) -> None:

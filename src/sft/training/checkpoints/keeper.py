@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,26 @@ class CheckpointKeeper:
                 "on_failed_save: stop says. Make room on the disk and start the same command again: it goes on from "
                 "the newest valid checkpoint."
             )
+
+
+@contextmanager
+def saying_what_stays(output_dir: Path) -> Iterator[None]:
+    """While the trained model is written at the end of a run.
+
+    Raises:
+        CheckpointError: the disk did not take it; the message names the checkpoint to go on from.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_save_error(error):
+            raise
+        there = list_checkpoints(output_dir)
+        again = f"{there[-1].name} holds it" if there else "there is no checkpoint of it (save_strategy)"
+        raise CheckpointError(
+            f"the trained model could not be written to {output_dir}: {error}; {again}. Make room on the disk and start "
+            "the same command again: it trains what is left, if anything, and saves."
+        ) from error
 
 
 def is_save_error(error: BaseException) -> bool:

@@ -24,7 +24,6 @@ ALLOWED = {
     "torch._tensor": {"_rebuild_from_type_v2"},  # calls a function that is itself named, and so on this list
     "torch.nn.parameter": {"Parameter"},
     "torch.serialization": {"_get_layout"},
-    "torch._tensor": {"_rebuild_from_type_v2"},
     "torchao.optim.subclass_8bit": {"OptimState8bit"},
     "torchao.optim.subclass_4bit": {"OptimState4bit"},
     "torchao.optim.subclass_fp8": {"OptimStateFp8"},
