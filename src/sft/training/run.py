@@ -25,7 +25,7 @@ from sft.training.arguments import training_arguments
 from sft.training.base import RunTrainer
 from sft.training.build import build_model, build_trainer, kernels_of, pad_id, settle_attention
 from sft.training.checkpoints.changes import read_identity, refuse_changed_run
-from sft.training.checkpoints.keeper import CheckpointKeeper
+from sft.training.checkpoints.keeper import CheckpointKeeper, saying_what_stays
 from sft.training.checkpoints.lock import released_at_end, released_on_failure
 from sft.training.checkpoints.space import num_saves, require_space
 from sft.training.fewer_bits import apply_fewer_bits
@@ -241,7 +241,8 @@ def train(run: AssembledRun) -> RunResult:
     before, after = evaluation_losses(trainer)
     steps = trainer.state.global_step
     figures = {"steps": steps, "evaluation loss before": before, "evaluation loss": after}
-    saved = save_run(ModelSaver(run.config, trainer, run.tokenizer, run.plan), figures)
+    with saying_what_stays(folder):
+        saved = save_run(ModelSaver(run.config, trainer, run.tokenizer, run.plan), figures)
     result = RunResult(
         output_dir=folder,
         saved=saved,
