@@ -35,3 +35,24 @@ class LearningOptions:
         minimum=1,
     )
     lisa_interval: int = option(20, "Optimizer steps after which other layers are chosen.", minimum=1)
+    relora_steps: int | None = option(
+        None,
+        "ReLoRA (https://arxiv.org/abs/2307.05695): every so many optimizer steps the adapter is set aside and another "
+        "one begun, so that together they change the weights by more than one could. What is saved is one adapter, as "
+        "wide as all of them. Unset: one adapter.",
+        minimum=1,
+    )
+    relora_prune_method: str = option(
+        "magnitude",
+        "Which of the optimizer's moments of the matrices are kept at such a beginning: the largest, or a random few.",
+        choices=PRUNING,
+    )
+    relora_prune_ratio: float = option(0.9, "Share of those moments that is forgotten.", minimum=0, maximum=1)
+    lr_restart_steps: int | None = option(
+        None,
+        "Optimizer steps after which the learning rate begins anew at a thousandth and rises back to its schedule, "
+        "which goes on meanwhile. With ReLoRA as many as relora_steps. Unset: never.",
+        minimum=2,
+    )
+    lr_restart_warmup_steps: int = option(10, "Optimizer steps of that rise.", minimum=1)
+    lr_restart_anneal_steps: int = option(1, "Optimizer steps over which the rate falls before it.", minimum=1)

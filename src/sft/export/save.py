@@ -15,6 +15,7 @@ from sft.export.card import TrainingFacts, render_card, write_card
 from sft.export.folders import written_whole
 from sft.export.generation_config import generation_config_for
 from sft.models.adapted import is_adapted
+from sft.models.kept_adapters import as_one_adapter
 from sft.models.quantization import Quantization, write_quantization
 from sft.models.residual import as_plain_lora
 
@@ -105,7 +106,7 @@ def _save_adapter(model: Any, folder: Path, state_dict: Mapping[str, Tensor] | N
         name = config.base_model_name_or_path
         if name and Path(name).expanduser().is_dir():
             config.base_model_name_or_path = str(Path(name).expanduser().resolve())
-    with quiet_peft(), as_plain_lora(model, state_dict) as weights:
+    with quiet_peft(), as_one_adapter(model, state_dict) as joined, as_plain_lora(model, joined) as weights:
         own = {"selected_adapters": list(model.active_adapters), "save_embedding_layers": save_embeddings}
         model.save_pretrained(folder, state_dict=weights, **own)
 

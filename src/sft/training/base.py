@@ -14,7 +14,9 @@ from transformers import TrainingArguments
 from sft.data.collate import TrainingRows
 from sft.data.token_batches import RowGroups
 from sft.models.adapted import is_adapted
+from sft.models.kept_adapters import read_kept, write_kept
 from sft.models.quantization import Quantization, write_quantization
+from sft.training.adapter_restarts import restart_rate
 from sft.training.checkpoints.restoring import RestoringTrainer
 from sft.training.gather import gather_weights, read_weights, saved_as_whole
 from sft.training.mesh import Mesh, added_later
@@ -23,7 +25,6 @@ from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
 from sft.training.pieces import load_pieces, save_pieces
 from sft.training.warm_up import square_warm_up
-
 
 SCHEDULER = "scheduler.pt"
 """Where transformers keeps the state of the learning rate."""
@@ -36,6 +37,12 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
     throughput: Throughput
     quantization: Quantization | None = None
     """How the base under an adapter is held."""
+    offload_activations: bool = False
+    """Keep in the CPU's memory what the backward pass needs."""
+    warmup_shape: str = "linear"
+    """How the learning rate rises."""
+    rate_restarts: dict[str, int] | None = None
+    """Where the learning rate begins anew: every, warm_up, anneal."""
     mesh = Mesh()
     """What processes share."""
 
@@ -46,14 +53,12 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
         args.save_only_model = only_model
         if self.mesh.tensor > 1:
             self.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] = True  # see added_later
-    offload_activations: bool = False
-    """Keep in the CPU's memory what the backward pass needs."""
-    warmup_shape: str = "linear"
-    """How the learning rate rises."""
 
     def restore(self, checkpoint: Path) -> None:
         """Take the history of a checkpoint, and its weights or those of the best one, without training on."""
-        read_weights(self.accelerator.unwrap_model(self.model), self.take_history(checkpoint))
+        model, folder = self.accelerator.unwrap_model(self.model), self.take_history(checkpoint)
+        read_weights(model, folder)
+        read_kept(model, folder)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
         """The schedule that the arguments ask for, with the beginning that the options ask for."""
@@ -62,6 +67,8 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
         if is_new and self.warmup_shape == "quadratic":
             steps = self.args.get_warmup_steps(num_training_steps)
             square_warm_up(schedule, steps, name=str(self.args.lr_scheduler_type.value))
+        if is_new and self.rate_restarts is not None:
+            restart_rate(schedule, **self.rate_restarts, name=str(self.args.lr_scheduler_type.value))
         return schedule
 
     def compute_loss_context_manager(self) -> Any:
@@ -115,10 +122,10 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
             only_adapter = {"save_embedding_layers": False, "selected_adapters": list(model.active_adapters)}
         with saved_as_whole(model):
             model.save_pretrained(folder, state_dict=state_dict, **only_adapter)
+        write_kept(model, folder)
         self.processing_class.save_pretrained(folder)
         if self.quantization is not None:
             write_quantization(folder, self.quantization)
-
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         if self.mesh.tensor == 1:
@@ -145,6 +152,7 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self.mesh.is_by_library:  # then weights come with the optimizer's state
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+            read_kept(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or not self.mesh.is_by_library:

@@ -35,6 +35,7 @@ from sft.models.loftq import START as LOFTQ
 from sft.models.loftq import make_up_for_rounding
 from sft.models.precision import dtype_of
 from sft.models.quantization import is_quantised, quantization_of
+from sft.training.adapter_restarts import adapter_restarts, rate_restarts, refuse_restarts_in_pieces
 from sft.training.also_write import TrainerLog
 from sft.training.base import RunTrainer
 from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
@@ -43,9 +44,9 @@ from sft.training.dpo_run import preference_trainer
 from sft.training.early_stopping import StopEarly
 from sft.training.fewer_bits import fewer_bits_callbacks
 from sft.training.isolation import prove_isolation
-from sft.training.mesh import Mesh
 from sft.training.launch import announce
 from sft.training.layers_in_turn import layers_in_turn, refuse_turns_in_pieces
+from sft.training.mesh import Mesh
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.parallel import trains_on_cpu
 from sft.training.plan import Plan
@@ -89,6 +90,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, whole:
     strategy = asked.name
     refuse_eight_bits_in_pieces(config, strategy)
     refuse_turns_in_pieces(config, strategy)
+    refuse_restarts_in_pieces(config, strategy)
     model = load_model(
         config.model_name_or_path,
         dtype=dtype_of(config),
@@ -289,6 +291,8 @@ def build_trainer(
         ours.append(LoggedFigures())
     if (turns := layers_in_turn(model, config)) is not None:
         ours.append(turns)
+    if (restarts := adapter_restarts(model, config)) is not None:
+        ours.append(restarts)
     if config.early_stopping_patience is not None:
         ours.append(StopEarly(config.early_stopping_patience))
     if config.gen_questions_file is not None:
@@ -308,6 +312,7 @@ def build_trainer(
         trainer = walk_trainer(**both, mesh=mesh, context=context)
     trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
     trainer.warmup_shape = config.warmup_shape
+    trainer.rate_restarts = rate_restarts(config)
     trainer.quantization = quantization_of(config)
     trainer.offload_activations = config.offload_activations
     if isinstance(trainer, WalkTrainer):

@@ -25,6 +25,8 @@ def _adapter_parts(config: SFTConfig) -> list[str]:
         parts = [f"{name} r={config.lora_r}", *_variants(config)]
     if quantization is not None:
         parts.insert(1, quantization.describe())
+    if config.relora_steps is not None:
+        parts.append(f"begun anew every {config.relora_steps} steps (ReLoRA)")
     if config.loraplus_lr_ratio is not None:
         parts.append(f"LoRA+ {config.loraplus_lr_ratio:g}x")
     return parts

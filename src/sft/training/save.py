@@ -42,7 +42,7 @@ BITS_OPTIONS = (
     "qat_weight_dtype", "qat_activation_dtype", "qat_group_size", "qat_embedding", "qat_output_head", "qat_start_step",
     "float8_training", "keep_zeros",
 )  # fmt: skip
-LEARNING_OPTIONS = ("eaft_alpha", "lisa_layers")
+LEARNING_OPTIONS = ("eaft_alpha", "lisa_layers", "relora_steps", "lr_restart_steps")
 """Named where they are set."""
 
 

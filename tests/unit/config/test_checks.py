@@ -45,6 +45,12 @@ PROBLEMS = [
         "told of each new adapter",
     ),
     Case(
+        "fallback_without_packing",
+        {"packing_fallback": "by_length"},
+        {"packing_fallback": "by_length", "packing": True},
+        "nothing is packed",
+    ),
+    Case(
         "start_that_makes_up_for_no_rounding",
         {"use_lora": True, "init_lora_weights": "loftq"},
         {"use_lora": True, "init_lora_weights": "loftq", "load_in_4bit": True},
@@ -57,6 +63,27 @@ PROBLEMS = [
         {"lisa_layers": 2, "trainable_layers": 1},
         {"lisa_layers": 2},
         "says itself which layers",
+    ),
+    Case(
+        "ways_that_exclude_each_other",
+        {"relora_steps": 2, "use_lora": True, "use_dora": True},
+        {"relora_steps": 2, "use_lora": True},
+        "of one adapter",
+    ),
+    Case("details_alone", {"relora_prune_ratio": 0.5}, {}, "without relora_steps"),
+    Case("restarts_of_no_adapter", {"relora_steps": 2}, {"relora_steps": 2, "use_lora": True}, "no adapter to begin"),
+    Case(
+        "restarts_of_no_adapter",
+        {"relora_steps": 2, "use_lora": True, "init_lora_weights": "pissa"},
+        {"relora_steps": 2, "use_lora": True, "init_lora_weights": "default"},
+        "begins with zeros",
+    ),
+    Case("restarts_without_room", {"lr_restart_steps": 10}, {"lr_restart_steps": 11}, "rise and fall take 11 steps"),
+    Case(
+        "ways_of_other_stages",
+        {"relora_steps": 2, "use_lora": True, "stage": "dpo"},
+        {"relora_steps": 2, "use_lora": True, "stage": "pretrain"},
+        "those that are set aside would stay",
     ),
     Case(
         "ways_of_other_stages",

@@ -252,6 +252,19 @@ def test_layers_that_take_turns() -> None:
     assert "lisa_layers" not in alone.values
 
 
+def test_adapters_and_rates_that_begin_anew() -> None:
+    restarts = {"adapter": "lora", "relora": True, "jagged_restart_steps": 150}
+    config = as_config(**restarts, jagged_restart_anneal_steps=False, relora_prune_ratio=0.8, relora_cpu_offload=True)
+    assert (config.relora_steps, config.relora_prune_method, config.relora_prune_ratio) == (150, "magnitude", 0.8)
+    assert (config.lr_restart_steps, config.lr_restart_warmup_steps, config.lr_restart_anneal_steps) == (150, 10, 1)
+    config = as_config(**restarts, relora_prune_method="reset", jagged_restart_warmup_steps=3)
+    assert (config.relora_prune_method, config.relora_prune_ratio) == ("random", 0.999)
+    assert config.lr_restart_warmup_steps == 3
+    assert as_config(jagged_restart_steps=9, jagged_restart_warmup_steps=2).relora_steps is None
+    assert status(read(adapter="lora", relora=True), "relora") == "refused"
+    assert status(read(jagged_restart_warmup_steps=3), "jagged_restart_warmup_steps") == "ignored"
+
+
 def test_rows_left_out() -> None:
     config = as_config(dataset_exact_deduplication=True, min_sample_len=10)
     assert (config.deduplicate, config.min_length) == (True, 10)
@@ -415,7 +428,6 @@ def test_plugins_change_speed_or_are_refused_by_name() -> None:
         ("rl", "dpo"),
         ("context_parallel_size", 2),
         ("processor_type", "AutoProcessor"),
-        ("relora", True),
         ("adapter", "llama-adapter"),
         ("sequence_length", 512),
         ("excess_length_strategy", "wrap"),
