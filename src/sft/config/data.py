@@ -124,3 +124,9 @@ class DataOptions:
         None, "Where prepared data is kept. Unset: $SFT_CACHE_DIR, else sft-kit in the user's cache folder."
     )
     overwrite_cache: bool = option(False, "Prepare the data anew even if the cache holds it.")
+    preparation_workers: int | None = option(
+        None,
+        "Processes that prepare files of JSON lines of more than 32 MB. The result is the same whatever their number. "
+        "Unset: one for each core up to 8; on two cores none beside the command itself.",
+        minimum=1,
+    )

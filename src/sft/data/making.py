@@ -41,10 +41,10 @@ def make_renderer(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> Rend
     )
 
 
-def make_examples(config: SFTConfig, renderer: Renderer) -> Make:
+def make_examples(config: SFTConfig, renderer: Renderer, threads: int) -> Make:
     """How the stage of a config makes examples. In stage pretrain they are documents, to be cut into blocks."""
     if config.stage == "sft":
-        return partial(_by_shape, QuickRenderer(renderer), config)
+        return partial(_by_shape, QuickRenderer(renderer, threads), config)
     return make_in_full(config, renderer)
 
 

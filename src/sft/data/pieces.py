@@ -5,6 +5,7 @@ A piece ends after a fixed number of characters or rows, so that the same rows a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -69,13 +70,24 @@ class PieceMaker:
 
     Args:
         in_full: render each conversation by itself, where shapes cannot be trusted.
+        threads: that encode; None: one for each core.
     """
 
-    def __init__(self, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, in_full: bool = False) -> None:
+    def __init__(
+        self,
+        config: SFTConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        in_full: bool = False,
+        threads: int | None = None,
+    ) -> None:
         self.config = config
+        self.tokenizer = tokenizer
+        self.in_full = in_full
         self.renderer = make_renderer(config, tokenizer)
         self._special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-        self._make = make_in_full(config, self.renderer) if in_full else make_examples(config, self.renderer)
+        threads = threads or os.cpu_count() or 1
+        self._make = make_in_full(config, self.renderer) if in_full else make_examples(config, self.renderer, threads)
 
     def pieces_of(
         self,

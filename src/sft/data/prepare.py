@@ -1,7 +1,7 @@
 """The walk, from files to examples on disk. Read this first.
 
     Row  ->  Conversation  ->  Example  ->  (fits max_length)  ->  Piece  ->  ExampleStore
-    readings.py                making.py                           pieces.py  growing.py
+    readings.py                making.py                           pieces.py  filling.py
 
 Rows flow through it: what is in memory at a time is one piece, however large the files. Each piece is appended to the
 store on disk and entered into its journal, so that a preparation that was killed goes on after its last piece.
@@ -24,15 +24,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
-from sft.data.account import Account
 from sft.data.blocks import make_blocks
 from sft.data.cache import CacheEntry, cached
 from sft.data.conversations import MoreRows
+from sft.data.filling import fill_store
 from sft.data.fingerprints import fingerprints
 from sft.data.growing import JOURNAL, GrowingStore
 from sft.data.making import make_renderer
-from sft.data.pieces import Piece, PieceMaker
-from sft.data.progress import Progress
+from sft.data.pieces import PieceMaker
 from sft.data.quick import Differs
 from sft.data.readings import Reading, open_readings
 from sft.data.report import DataReport, explain_nothing_trained
@@ -137,41 +136,6 @@ def start_anew(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / IN_FULL).touch()
-
-
-def fill_store(folder: Path, reading: Reading, maker: PieceMaker, *, quiet: bool) -> DataReport:
-    """Prepare all rows of a reading that the store in ``folder`` does not have yet, and account for every row.
-
-    Raises:
-        DataError: more rows are unusable than ``max_bad_rows``, or none became a conversation.
-        Differs: see ``render_by_shape``.
-    """
-    store = GrowingStore(folder)
-    account = Account(reading)
-    for entry in store.entries:
-        account.add(entry)
-    progress = Progress(reading, quiet=quiet)
-    try:
-        for piece in pieces_left(reading, maker, account, progress):
-            store.append(piece.arrays, piece.paths, piece.entry())
-            account.add(store.entries[-1])
-        report = account.close(max_bad_rows=maker.config.max_bad_rows, template_kwargs=maker.renderer.template_kwargs)
-        store.finish()
-    finally:
-        store.close()
-        progress.close()
-    return report
-
-
-def pieces_left(reading: Reading, maker: PieceMaker, account: Account, progress: Progress) -> Iterator[Piece]:
-    """The pieces that come after those of the account."""
-    first, skip = account.lane, account.last_row
-    for number in range(first, len(reading.lanes)):
-        skipped = skip if number == first else 0
-        progress.begin(number, skipped)
-        bad = account.read.rejected.total()
-        lane = reading.lanes[number]
-        yield from maker.pieces_of(lane, number, skip=skipped, bad_before=bad, count=progress.count)
 
 
 def cut_into_blocks(documents: Path, folder: Path, config: SFTConfig, report: DataReport) -> None:

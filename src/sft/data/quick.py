@@ -8,7 +8,6 @@ as well, and ids and masks must be the same. If one is not, all of it is rendere
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,13 +55,12 @@ def render_by_shape(quick: QuickRenderer, conversations: Iterable[Conversation])
         TemplateError: the template cannot say honestly which tokens are trained.
         Differs: shapes cannot be trusted here; nothing of what came before may be used.
     """
-    threads = os.cpu_count() or 1
     rest = iter(conversations)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(quick.threads) as pool:
         under_way: deque[Batch] = deque()
         while batch := list(islice(rest, BATCH)):
             under_way.append(quick.begin(batch, pool))
-            if len(under_way) > AHEAD * threads:
+            if len(under_way) > AHEAD * quick.threads:
                 yield from quick.finish(under_way.popleft())
         while under_way:
             yield from quick.finish(under_way.popleft())
@@ -92,10 +90,16 @@ class Batch:
 
 
 class QuickRenderer:
-    """Renders batches of conversations with what was learnt of their shapes."""
+    """Renders batches of conversations with what was learnt of their shapes.
 
-    def __init__(self, full: Renderer) -> None:
+    Args:
+        full: renders those that are unusual.
+        threads: that encode.
+    """
+
+    def __init__(self, full: Renderer, threads: int = 1) -> None:
         self.full = full
+        self.threads = threads
         self._shapes = Shapes(full)
         self._bpe = byte_bpe_of(full.tokenizer) if self._shapes.are_usable else None
         self._plans: dict[int, Plan] = {}
