@@ -25,13 +25,19 @@ from sft.dialects.axolotl_keys import (
     NOT_USED_PREFIXES,
     PLUGINS,
     REFUSED,
-    SIZES,
     TRACKERS,
 )
 from sft.dialects.axolotl_learning import LEARNING_KEYS, translate_learning
 from sft.dialects.axolotl_metrics import METRIC_KEYS, translate_metrics
 from sft.dialects.axolotl_schedule import SCHEDULE_KEYS, translate_schedule
-from sft.dialects.axolotl_sharding import SHARDING_KEYS, recomputes, translate_sharding
+from sft.dialects.axolotl_sharding import (
+    SHARDING_KEYS,
+    SIZES,
+    attend_as_context_does,
+    recomputes,
+    translate_sharding,
+    translate_size,
+)
 from sft.dialects.translation import EMPTY, OFF, Draft, Translation, is_empty, is_true
 
 NAME = "axolotl"
@@ -79,6 +85,7 @@ def translate(values: Values, overrides: Values) -> Translation:
         elif key not in settled:
             _translate_key(draft, key, raw, adapts=adapts)
     translate_bits(draft, given, adapts=adapts)
+    attend_as_context_does(draft)
     _require(draft, given)
     _apply_defaults(draft, given, adapts=adapts)
     return draft.finish()
@@ -95,7 +102,7 @@ def _translate_key(draft: Draft, key: str, raw: RawValue, *, adapts: bool) -> No
     elif key in REFUSED:
         draft.refuse_if_asked(key, raw, REFUSED[key])
     elif key in SIZES:
-        _translate_size(draft, key, raw)
+        translate_size(draft, key, raw)
     elif key in NOT_USED or prefixed:
         draft.ignore(key, raw, NOT_USED.get(key) or str(prefixed))
     else:
@@ -384,15 +391,6 @@ def _translate_plugins(draft: Draft, key: str, raw: RawValue) -> None:
             draft.ignore(place, replace(raw, value=plugin), f"{name}: {PLUGINS[name]}")
         else:
             draft.refuse(place, f"{name}: plugins cannot be loaded, and what this one does is not here", raw.origin)
-
-
-def _translate_size(draft: Draft, key: str, raw: RawValue) -> None:
-    if raw.value in (1, "1"):
-        draft.ignore(key, raw, "1 asks for nothing")
-    elif key == "dp_shard_size" and "fsdp" in draft.values:
-        draft.ignore(key, raw, f"fsdp shards over all processes, however many are started; start {raw.value}")
-    else:
-        draft.refuse(key, SIZES[key], raw.origin)
 
 
 SPECIAL: Mapping[str, Callable[[Draft, str, RawValue], None]] = {

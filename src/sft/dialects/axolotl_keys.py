@@ -231,20 +231,11 @@ REFUSED: Mapping[str, str] = {
 }
 """Where the value asks for something; empty and false values are passed over."""
 
-SIZES: Mapping[str, str] = {
-    "context_parallel_size": "a sequence stays on one device. Use a shorter sequence_len, or fsdp",
-    "sequence_parallel_degree": "a sequence stays on one device. Use a shorter sequence_len, or fsdp",
-    "tensor_parallel_size": "a layer stays on one device, or is sharded by fsdp",
-    "expert_parallel_size": "experts are not spread over devices. Use fsdp",
-    "dp_shard_size": "fsdp shards over all processes. Take it out, and start as many as you want",
-    "dp_replicate_size": "fsdp shards over all processes. Take it out",
-}
-"""Ways to spread the work that mean nothing at 1."""
-
 PLUGINS: Mapping[str, str] = {
     "CutCrossEntropyPlugin": _LOSS,
     "LigerPlugin": _LOSS,
     "KernelsPlugin": _KERNEL,
+    "ExpertParallelPlugin": "expert_parallel_size says it",
     "SwanLabPlugin": "use_swanlab says it",
     "LLMCompressorPlugin": "llmcompressor says it",
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import TRUE_WORDS, RawValue
-from sft.dialects.translation import EMPTY, Draft
+from sft.dialects.translation import EMPTY, Draft, Note
 
 SHARDING_KEYS = ("fsdp", "fsdp_config", "fsdp_version", "fsdp_final_state_dict_type", "fp32_norms")
 
@@ -26,6 +26,15 @@ FIRST_VERSION_ONLY = (
     "cpu_offload_pin_memory", "mixed_precision_policy",
 )  # fmt: skip
 STRATEGY = "full_shard auto_wrap"
+SIZES = {
+    "context_parallel_size": "context_parallel_size",
+    "sequence_parallel_degree": "context_parallel_size",
+    "tensor_parallel_size": "tensor_parallel_size",
+    "expert_parallel_size": "expert_parallel_size",
+    "dp_replicate_size": "dp_replicate_size",
+    "dp_shard_size": None,
+}
+"""Numbers of processes that share something -> our option; None: it follows from how many are started."""
 
 Values = Mapping[str, RawValue]
 
@@ -86,6 +95,29 @@ def _translate_strategy(draft: Draft, key: str, raw: RawValue, settings: dict[st
         draft.join(key, raw, "fsdp_config")
     else:
         draft.refuse(key, f"{raw.value!r} is not known. Known are FULL_SHARD and SHARD_GRAD_OP", raw.origin)
+
+
+def translate_size(draft: Draft, key: str, raw: RawValue) -> None:
+    """A number of processes. Over those that share no layer, weights are shared by FSDP 2 in any case."""
+    target = SIZES[key]
+    if raw.value in (1, "1"):
+        draft.ignore(key, raw, "1 asks for nothing")
+    elif target is not None:
+        draft.give(key, raw, target)
+    else:
+        draft.ignore(key, raw, "what is shared is shared over all processes that are started")
+
+
+def attend_as_context_does(draft: Draft) -> None:
+    """Rows that processes share are attended to by one implementation, whichever kernel the file names."""
+    if "context_parallel_size" not in draft.values or "attn_implementation" not in draft.values:
+        return
+    del draft.values["attn_implementation"]
+    reason = "with context_parallel_size each document is attended to alone, by PyTorch's own flash kernel"
+    draft.notes = [
+        Note(note.key, "ignored", None, reason, note.origin) if note.target == "attn_implementation" else note
+        for note in draft.notes
+    ]
 
 
 def recomputes(values: Values) -> bool:

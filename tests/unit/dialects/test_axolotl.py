@@ -414,6 +414,17 @@ def test_trackers() -> None:
     assert as_config(use_wandb=False, wandb_project="p").report_to == "none"
 
 
+def test_processes_that_share_rows_layers_and_experts() -> None:
+    both = as_config(context_parallel_size=2, tensor_parallel_size=2, dp_shard_size=2, dp_replicate_size=2)
+    assert (both.context_parallel_size, both.tensor_parallel_size, both.dp_replicate_size) == (2, 2, 2)
+    assert as_config(sequence_parallel_degree=4).context_parallel_size == 4
+    plugin = "axolotl.integrations.expert_parallel.ExpertParallelPlugin"
+    assert as_config(expert_parallel_size=4, plugins=[plugin]).expert_parallel_size == 4
+    translation = read(context_parallel_size=2, flash_attention=True)
+    assert status(translation, "flash_attention") == "ignored"
+    assert "attn_implementation" not in translation.values
+
+
 def test_plugins_change_speed_or_are_refused_by_name() -> None:
     translation = read(plugins=["axolotl.integrations.liger.LigerPlugin", "my.own.CleverPlugin"])
     assert status(translation, "plugins[1]") == "ignored"
@@ -426,7 +437,7 @@ def test_plugins_change_speed_or_are_refused_by_name() -> None:
     ("key", "value"),
     [
         ("rl", "dpo"),
-        ("context_parallel_size", 2),
+        ("llama4_linearized_experts", True),
         ("processor_type", "AutoProcessor"),
         ("adapter", "llama-adapter"),
         ("sequence_length", 512),
