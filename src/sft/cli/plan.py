@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> int:
     from sft.training.launch import world_size
     from sft.training.plan import describe_plan, make_plan
     from sft.training.task_data import task_rows
+    from sft.training.unpacked import packed_or_by_length
 
+    config = packed_or_by_length(config)
     refuse_packing_by_family(config)
     tokenizer = load_tokenizer_for(config)
     data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=args.json)

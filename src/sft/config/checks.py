@@ -255,6 +255,14 @@ def template_without_chat_template(candidate: Candidate) -> Iterator[str]:
             )
 
 
+def fallback_without_packing(candidate: Candidate) -> Iterator[str]:
+    if candidate.is_given("packing_fallback") and candidate.packing_fallback != "refuse" and not candidate.packing:
+        yield (
+            f"{candidate.at('packing_fallback')} without packing would be ignored: nothing is packed. Set packing, or "
+            "leave packing_fallback out."
+        )
+
+
 def two_held_out_sets(candidate: Candidate) -> Iterator[str]:
     if candidate.validation_size and candidate.eval_data_path:
         yield (
@@ -546,6 +554,7 @@ RULES: tuple[Rule, ...] = (
     output_over_input,
     resume_from_what_is_removed,
     template_without_chat_template,
+    fallback_without_packing,
     two_held_out_sets,
     fractional_counts,
     lengths_that_leave_nothing,

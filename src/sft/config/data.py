@@ -119,6 +119,13 @@ class DataOptions:
         choices=OVERLONG,
     )
     packing: bool = option(False, "Put several examples in one row of max_length, isolated from each other.")
+    packing_fallback: str = option(
+        "refuse",
+        "With packing, where layers of the model would let packed examples see each other (state-space models, linear "
+        "attention): refuse the run, or by_length: batches of max_length times per_device_train_batch_size tokens of "
+        "examples of about the same length, each in a row of its own.",
+        choices=["refuse", "by_length"],
+    )
 
     cache_dir: str | None = option(
         None, "Where prepared data is kept. Unset: $SFT_CACHE_DIR, else sft-kit in the user's cache folder."

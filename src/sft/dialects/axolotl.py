@@ -307,6 +307,12 @@ def _translate_packing(draft: Draft, key: str, raw: RawValue) -> None:
         draft.ignore(key, raw, "texts are joined and cut into full blocks")
     else:
         draft.give(key, raw, "packing")
+        _stand_in(draft, raw)
+
+
+def _stand_in(draft: Draft, raw: RawValue) -> None:
+    if is_true(raw):
+        draft.default("packing_fallback", "by_length", "where packed examples would see each other in this model")
 
 
 def _translate_old_packing(draft: Draft, values: Values) -> None:
@@ -320,6 +326,7 @@ def _translate_old_packing(draft: Draft, values: Values) -> None:
         draft.ignore(OLD_PACKING, raw, "sample_packing says it")
     elif not _pretrains(draft):
         draft.give(OLD_PACKING, replace(raw, value=True), "packing", "the old name of sample_packing")
+        _stand_in(draft, replace(raw, value=True))
 
 
 def _pretrains(draft: Draft) -> bool:

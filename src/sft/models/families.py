@@ -27,6 +27,7 @@ UNPACKABLE = {
         STATE,
     ),
     **dict.fromkeys(("zamba", "recurrent_gemma", "rwkv", "xlstm", "qwen3_next", "lfm2", "lfm2_moe"), STATE),
+    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "olmo_hybrid", "minimax", "kimi_linear"), STATE),
     **dict.fromkeys(("bloom", "mpt"), POSITION_IN_ROW),
 }
 """Model types whose examples see each other in a packed row, with the reason. Types not named here are put to the proof

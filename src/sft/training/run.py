@@ -51,6 +51,7 @@ from sft.training.run_log import end_log, keep_log
 from sft.training.save import ModelSaver, SavedModel, save_run
 from sft.training.strategy import AskedStrategy
 from sft.training.task_data import task_rows
+from sft.training.unpacked import packed_or_by_length
 from sft.training.unseen_tokens import unseen_tokens
 
 
@@ -113,6 +114,7 @@ def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()
 def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
+    config = packed_or_by_length(config)
     strategy = refuse_early(config)
     checkpoint = open_folder(config)
     tokenizer = load_tokenizer_for(config)

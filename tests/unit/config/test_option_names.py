@@ -13,7 +13,7 @@ added_tokens added_special_tokens
 data_path train_tasks max_train_samples allow_contamination eval_data_path validation_size data_split data_revision
 format_type columns role_names input_separator system_prompt deduplicate max_bad_rows chat_template use_chat_template
 chat_template_kwargs train_on rewritten_history allow_special_tokens append_eos max_length min_length overlong packing
-cache_dir overwrite_cache preparation_workers
+packing_fallback cache_dir overwrite_cache preparation_workers
 
 stage isolate_documents dpo_beta dpo_loss_type dpo_label_smoothing max_prompt_length
 

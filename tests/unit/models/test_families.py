@@ -58,18 +58,25 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
          "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
          "layer_types": ["linear_attention", "full_attention"]},
     ),
+    "qwen3_5_text": (
+        "Qwen3_5",
+        {**TWO, **HEADS, "head_dim": 8, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+         "linear_num_key_heads": 2, "linear_num_value_heads": 4, "layer_types": ["linear_attention", "full_attention"]},
+    ),
+    "minimax": ("MiniMax", {**TWO, **HEADS, "head_dim": 8, "num_local_experts": 2}),
     "lfm2": ("Lfm2", {**TWO, **HEADS, "layer_types": ["conv", "full_attention"], "block_multiple_of": 8}),
     "bloom": ("Bloom", {**SHAPE, "n_layer": 2, "n_head": 2}),
     "mpt": ("Mpt", {"vocab_size": 100, "d_model": 32, "n_layers": 2, "n_heads": 2}),
 }  # fmt: skip
-UNSEEN = {"zamba", "rwkv", "xlstm", "lfm2_moe"}
+UNSEEN = {"zamba", "rwkv", "xlstm", "lfm2_moe", "qwen3_5_moe_text", "olmo_hybrid", "kimi_linear"}
 """Not built here: their smallest models need more than a few lines."""
 
 
 def make_model(family: str, scale: float = 1.0) -> Any:
     name, shape = MODELS[family]
     torch.manual_seed(0)
-    model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**shape))
+    kind = getattr(transformers, f"{name}TextConfig", None) or getattr(transformers, f"{name}Config")
+    model = getattr(transformers, f"{name}ForCausalLM")(kind(**shape))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
