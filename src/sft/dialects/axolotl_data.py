@@ -137,7 +137,7 @@ def _read_kind(
     kind = entry.get("type")
     if isinstance(kind, Mapping):
         _read_user_type(draft, place, origin, kind, source, found)
-    elif kind in ALPACA_TEMPLATES:
+    elif isinstance(kind, str) and kind in ALPACA_TEMPLATES:
         source |= JEOPARDY if kind == "jeopardy" else {"format_type": "alpaca"}
         found.kinds.add(ALPACA_TEMPLATES[kind])
         found.separators.add(ALPACA_SEPARATOR)
@@ -147,7 +147,7 @@ def _read_kind(
     elif kind == "completion":
         source |= {"format_type": "text", "columns": {"text": entry.get("field") or "text"}}
         found.kinds.add("completion")
-    elif not kind:
+    elif kind is None or kind == "":
         source["format_type"] = "tokens"
         found.kinds.add("tokens")
         draft.join(

@@ -72,7 +72,7 @@ def read_past_the_layer(config: Any) -> tuple[str, ...]:
 
 
 INSTEAD_OF_PACKING = {
-    "packing": "shorter rows are padded on the right, which changes nothing",
+    "packing": "shorter rows are padded on the right, which changes nothing; or packing_fallback: by_length",
     "isolate_documents": "documents then stand in a block one after the other, with an end token between them",
 }
 """What a run does where examples do not share rows in isolation."""
