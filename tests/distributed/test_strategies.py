@@ -72,6 +72,7 @@ FACES = {"DDP": "DistributedDataParallel", "FSDP2": "FSDPQwen3ForCausalLM", "ZeR
 RESUMED = ("full", "lora")
 FINISHED = ("FSDP2 full", "ZeRO-3 lora")
 TRAINED = [f"{strategy} {kind}" for strategy in STRATEGIES for kind in RESUMED] + ["FSDP2 packed", "ZeRO-3 packed"]
+TRAINED_IN_HEAD = sum(name.startswith(("FSDP2", "ZeRO-3")) for name in TRAINED)
 STOP = 4
 
 
@@ -192,6 +193,9 @@ def test_what_was_asked_for_ran_and_is_recorded(runs: Path, strategy: str, kind:
     assert processes["whole_share"] == (0 if strategy in ("FSDP2", "ZeRO-3") else 1)
     said = (runs / "first" / "output.txt").read_text()
     assert f"2 processes over gloo on cpu, as asked: {strategy}, " in said
+    assert "the model makes the logits" not in said
+    runs_of_it = TRAINED_IN_HEAD if not (why_not("FSDP2") or why_not("ZeRO-3")) else 0
+    assert said.count("loss: in one pass, while the model calls its head") >= runs_of_it
 
 
 @pytest.mark.parametrize("kind", RESUMED)

@@ -96,8 +96,12 @@ def form_of(config: Any) -> LogitForm:
 
 
 def is_plain_linear(head: nn.Module | None) -> bool:
-    """Whether a head is one matrix and perhaps a bias, with no adapter, wrapper or quantisation around it."""
-    return type(head) is nn.Linear
+    """Whether a head is one matrix and perhaps a bias, with no adapter, wrapper or quantisation around it.
+
+    FSDP2 makes a class of its own of each class that it shares out, which computes the same.
+    """
+    kind = type(head)
+    return kind is nn.Linear or (kind.__name__ == "FSDPLinear" and kind.__bases__[-1] is nn.Linear)
 
 
 def cross_entropy(

@@ -28,6 +28,7 @@ from sft.models.experts import balance_loss
 from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order
 from sft.training.gather import holds_shards
 from sft.training.head_loss import LogitForm, Weigh, find_form, form_of, is_plain_linear
+from sft.training.launch import announce
 from sft.training.loss import summed_loss
 from sft.training.mesh import Mesh
 from sft.training.order import EpochCallback, RowOrder
@@ -153,15 +154,20 @@ class WalkTrainer(RunTrainer):
     def _summed_loss(self, model: nn.Module, inputs: Batch, **seen: Any) -> tuple[Tensor, Any]:
         """The loss of a batch, made where the head's weights are whole."""
         head, form = self._head(), self._logit_form(inputs)
-        if form is None or not self._shares_head():
-            return summed_loss(head, model, inputs, form, **seen)
-        loss, outputs = summed_loss(head, model, inputs, form, **seen, in_head=True)
-        if not self._has_seen_form:
-            self._has_seen_form = True
+        in_head = form is not None and self._shares_head()
+        loss, outputs = summed_loss(head, model, inputs, form, **seen, in_head=in_head)
+        if self._has_seen_form:
+            return loss, outputs
+        self._has_seen_form = True
+        if in_head and form is not None:
             explained = form.explains(loss.detach(), outputs.logits.detach())
             if self._sum_over_processes(float(not explained)):
                 self._form = None
-                return summed_loss(head, model, inputs, **seen)
+                loss, outputs = summed_loss(head, model, inputs, **seen)
+        if self._form is None:
+            announce("loss: the model makes the logits of trained tokens, all of a batch at once")
+        elif in_head:
+            announce("loss: in one pass, while the model calls its head, for its weights are whole only then")
         return loss, outputs
 
     def _total(self, value: float) -> float | Tensor:
@@ -176,7 +182,8 @@ class WalkTrainer(RunTrainer):
         """What a sum over trained tokens is multiplied by. Nothing here waits for the device."""
         processes = self.accelerator.num_processes / self.mesh.tensor
         if isinstance(divisor, Tensor):
-            return (processes / divisor.clamp_min(1.0)).float()
+            share: Tensor = processes / divisor.clamp_min(1.0)
+            return share.float()
         return float(processes / max(divisor, 1.0))
 
     def _head(self) -> nn.Module:
