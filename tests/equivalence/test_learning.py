@@ -131,16 +131,17 @@ def test_layers_take_turns_and_frozen_ones_stand_still(settings: dict[str, Any],
     assert all(moved.rest)
 
 
-@pytest.mark.parametrize("stop", [4, 6])
-def test_a_resumed_run_makes_the_same_choices(train: Callable[..., Any], stop: int) -> None:
-    changes = {**LISA, "lisa_interval": 3}
+def test_a_resumed_run_makes_the_same_choices(train: Callable[..., Any]) -> None:
+    """Stopped where other layers are chosen, and between."""
+    changes = {**LISA, "lisa_interval": 3, "max_steps": 8}
     straight = train("run", **changes)
-    for step in range(stop + 2, 11, 2):
-        shutil.rmtree(straight.folder / f"checkpoint-{step}")
-    shutil.rmtree(straight.folder / "final_model")
-    again = train("run", **changes)
-    assert again.losses == straight.losses
-    assert all(torch.equal(again.weights[name], straight.weights[name]) for name in straight.weights)
+    for stop in (6, 4):
+        for step in range(stop + 2, 9, 2):
+            shutil.rmtree(straight.folder / f"checkpoint-{step}")
+        shutil.rmtree(straight.folder / "final_model")
+        again = train("run", **changes)
+        assert again.losses == straight.losses, stop
+        assert all(torch.equal(again.weights[name], straight.weights[name]) for name in straight.weights), stop
 
 
 def test_more_layers_than_there_are(settings: dict[str, Any], tmp_path: Path) -> None:

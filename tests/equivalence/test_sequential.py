@@ -61,5 +61,5 @@ def test_a_resumed_run_goes_on_in_the_order(
 
 def test_another_order_is_another_run(train: Callable[..., Any], settings: dict[str, Any], tmp_path: Path) -> None:
     folder = train("run", max_steps=2, train_sampling_strategy="sequential").folder
-    with pytest.raises(ConfigError, match=r"order \(was sequential, is None\)"):
+    with pytest.raises(ConfigError, match=r"order \(was sequential, is random\)"):
         run_training(SFTConfig(**{**settings, "output_dir": str(folder)}))

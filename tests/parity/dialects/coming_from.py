@@ -50,11 +50,14 @@ For `trl sft --config FILE`, and the recipes of alignment-handbook and open-r1. 
         """\
 For the YAML of `axolotl train FILE`, on text.
 
-- `type: alpaca`, `alpaca:chat` and prompts of one's own (`format`) are written as there, byte for byte, and that
-  template is saved with the model. `type: chat_template` takes the named template, or the tokenizer's own.
+- `type: alpaca`, `alpaca:chat`, `alpaca:phi`, `jeopardy` and prompts of one's own (`format`) are written as there, byte
+  for byte, and that template is saved with the model. `type: chat_template` takes the named template, or the
+  tokenizer's own. Without a type, rows are token ids with labels.
 - Answers and the token that ends each are trained, as `roles_to_train: [assistant]` and `train_on_eos: turn` mean.
 - `saves_per_epoch` and `evals_per_epoch` become shares of all steps. `bf16: auto` is `bf16: true`.
-- Plugins that make things faster (Liger, CutCrossEntropy, kernels) are passed over; all others are refused.""",
+- Plugins that make things faster (Liger, CutCrossEntropy, kernels) are passed over; all others are refused.
+- EAFT, LISA and ReLoRA are here ([methods.md](methods.md)). ReLoRA leaves one adapter that fits the original weights,
+  not a merged model.""",
     ),
     "llama_factory": (
         "LLaMA-Factory",

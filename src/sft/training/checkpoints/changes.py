@@ -24,6 +24,7 @@ CONSEQUENCES = {
     "chat_template": "the model learns a second format after the first",
     "tokenizer": "token ids may mean something else than the ones trained so far",
     "seed": "rows come in another order: some are seen twice in this epoch, others not at all",
+    "order": "rows come in another order: some are seen twice in this epoch, others not at all",
     "rows_per_step": "the place in the data is reckoned in the new step size: rows are skipped or seen twice",
     "packs": "rows are put together differently: some are seen twice in this epoch, others not at all",
     "optimizer": "its state may not fit, and then the run ends",
@@ -54,6 +55,7 @@ def fingerprints_of_run(
     return {
         **{_named(name): value for name, value in prepared.items() if name not in CODE},
         "data_seed": config.training_arguments.get("data_seed"),
+        "order": config.train_sampling_strategy,
         "rows_per_step": plan["rows_per_step"],
         "packs": plan["packs"],
         "optimizer": config.optim,
