@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -85,7 +86,7 @@ def pieces_by_workers(folder: Path, job: Job, first: int, num_workers: int) -> I
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in workers:
                 worker.kill()
-                worker.wait()
+                close(worker)
     shutil.rmtree(inside, ignore_errors=True)
 
 
@@ -96,6 +97,15 @@ def start_worker(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=False
     )
+
+
+def close(worker: subprocess.Popen[str]) -> None:
+    """Wait for the end of a process that was killed, and close its pipes."""
+    worker.wait()
+    for pipe in (worker.stdin, worker.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):  # of a number that it did not take
+                pipe.close()
 
 
 def ask(idle: SimpleQueue[subprocess.Popen[str]], lane: int) -> Path:
