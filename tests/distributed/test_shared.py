@@ -20,6 +20,8 @@ from sft.training.run import run_training
 from .conftest import HERE, TORCHRUN, launch
 from .test_strategies import assert_same_weights, losses, outcome, weights
 
+pytestmark = pytest.mark.slow  # one launch of fifteen runs: 40 s of one core
+
 CONTEXT = {"context_parallel_size": 2}
 TENSOR = {"tensor_parallel_size": 2, "+disguise": True}
 EXPERT = {"expert_parallel_size": 2}
@@ -30,7 +32,6 @@ MOE = {"+moe": True}
 ALONE: dict[str, dict[str, Any]] = {
     "full": {},
     "packed": {**PACKED, **EVALUATED},
-    "lora": LORA,
     "moe": MOE,
     "moe lora": {**MOE, **LORA},
 }
@@ -39,16 +40,14 @@ ALONE: dict[str, dict[str, Any]] = {
 SHARED: dict[str, tuple[str, dict[str, Any]]] = {
     "context": ("full", CONTEXT),
     "context packed": ("packed", CONTEXT),
-    "context lora": ("lora", CONTEXT),
     "tensor": ("full", TENSOR),
     "tensor packed": ("packed", TENSOR),
-    "tensor lora": ("lora", TENSOR),
     "expert": ("moe", EXPERT),
     "expert lora": ("moe lora", EXPERT),
 }
 """Runs of two processes, and which run of one they are to equal."""
 
-RESUMED = ("context", "tensor", "tensor lora", "expert", "expert lora")
+RESUMED = ("context", "tensor", "expert", "expert lora")
 
 
 def rows_of_one(name: str) -> int:
@@ -150,3 +149,27 @@ def test_a_resumed_run_is_the_uninterrupted_one(runs: Path, name: str) -> None:
     straight, again = weights(runs / name / "final_model"), weights(runs / f"{name} again" / "final_model")
     assert straight.keys() == again.keys()
     assert all(torch.equal(straight[name], again[name]) for name in straight)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_was_asked_for_is_read_off_the_model(runs: Path, name: str) -> None:
+    processes = ran(runs, name)["processes"]
+    asked = {key: value for key, value in SHARED[name][1].items() if not key.startswith("+")}
+    assert {key: processes.get(key) for key in asked} == asked
+    assert processes["strategy"] == {"context": "DDP", "tensor": "TP", "expert": "FSDP2"}[name.split()[0]]
+    rows, alone = (
+        json.loads((folder / "run.json").read_text())["plan"]["rows_per_step"]
+        for folder in (runs / name, runs / f"alone {SHARED[name][0]}")
+    )
+    assert rows == alone
+
+
+def test_a_finished_run_started_again_only_saves(runs: Path) -> None:
+    assert ran(runs, "tensor finished")["train_loss"] is None
+    assert_same_weights(runs / "tensor" / "final_model", runs / "tensor again" / "final_model")
+
+
+def test_what_cannot_be_is_refused_before_the_model_is_loaded(runs: Path) -> None:
+    assert "this machine trains on its CPU" in ran(runs, "tensor without a GPU")["refused"]
+    refused = ran(runs, "more than there are")["refused"]
+    assert "context_parallel_size = 4 wants a multiple of 4 processes, and 2 were started" in refused

@@ -102,8 +102,8 @@ def attend_shared(
         )
         return result
     copies = _copies(query.shape[1], key.shape[1], group.size)
-    whole = [_whole_rows(states, group) for states in (query, _copied(key, copies), _copied(value, copies))]
-    found, _ = attend(module, *whole, None, dropout=dropout, scaling=scaling, documents=documents, **kwargs)
+    q, k, v = (_whole_rows(states, group) for states in (query, _copied(key, copies), _copied(value, copies)))
+    found, _ = attend(module, q, k, v, None, dropout=dropout, scaling=scaling, documents=documents, **kwargs)
     batch, seq, heads, width = found.shape
     pieces = found.view(batch, group.size, seq // group.size, heads, width).transpose(0, 1)
     returned = group.exchange(pieces)  # (from which heads, batch, stretch, heads, width)
@@ -161,4 +161,4 @@ def shared_by(model: Any) -> int:
     name = None if config is None else getattr(config.get_text_config(), "_attn_implementation", None)
     if name != SHARED_NAME:
         return 1
-    return int(AttentionInterface()[SHARED_NAME].context_size)  # type: ignore[union-attr]
+    return int(AttentionInterface()[SHARED_NAME].context_size)

@@ -129,10 +129,11 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         if self.mesh.tensor == 1:
-            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-            return loss
+            alone: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return alone
         with added_later(self.model):
-            return super().training_step(model, inputs, num_items_in_batch)
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        return loss
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Without groups that hold no weight, which pieces of a checkpoint cannot describe."""

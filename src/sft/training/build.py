@@ -46,7 +46,7 @@ from sft.training.fewer_bits import fewer_bits_callbacks
 from sft.training.isolation import prove_isolation
 from sft.training.launch import announce
 from sft.training.layers_in_turn import layers_in_turn, refuse_turns_in_pieces
-from sft.training.mesh import Mesh
+from sft.training.mesh import Mesh, refuse_tied
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.parallel import trains_on_cpu
 from sft.training.plan import Plan
@@ -101,6 +101,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, whole:
         on_cpu=bool(config.training_arguments.get("use_cpu")),
         distributed=None if whole else asked.mesh.to_transformers(),
     )
+    refuse_tied(model, asked.mesh)
     if config.quantize_experts:
         kind, double = config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant
         quantise_experts(model, bits=4 if config.load_in_4bit else 8, kind=kind, double=double)

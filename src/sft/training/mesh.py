@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from transformers.distributed import DistributedConfig
 
 from sft.config import SFTConfig
-from sft.errors import ConfigError
+from sft.errors import ConfigError, ModelError
 from sft.models.context import shared_by
 
 WHOLE = "Replicate"
@@ -119,6 +119,20 @@ def asked_mesh(config: SFTConfig, processes: int) -> Mesh:
             "that compute layers together hold their experts together. Make it a multiple."
         )
     return mesh
+
+
+def refuse_tied(model: Any, mesh: Mesh) -> None:
+    """Raise ModelError where transformers 5.23 would let embedding and head, one weight, become two.
+
+    It does so where a tensor group parts them and FSDP2 shares these parts once more: observed on Qwen3, whose second
+    step then has another loss.
+    """
+    if 1 < mesh.tensor < mesh.processes and getattr(model.config, "tie_word_embeddings", False):
+        raise ModelError(
+            f"tensor_parallel_size = {mesh.tensor} in {mesh.processes} processes: embedding and output layer of this "
+            f"{model.config.model_type} model are one weight, which transformers cannot part both by layers and by "
+            f"FSDP2. Start {mesh.tensor} processes, or use fsdp alone."
+        )
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor, Shard
 from torch.utils._pytree import tree_map
 
@@ -23,14 +24,14 @@ OPTIONS = StateDictOptions(flatten_optimizer_state_dict=True, ignore_frozen_para
 
 def save_pieces(model: nn.Module, optimizer: Any, checkpoint: Path) -> None:
     """Write what is trained and the optimizer's state; every process calls it."""
-    dcp.save(_in_one_stretch(_state(model, optimizer)), checkpoint_id=checkpoint / FOLDER)
+    save(_in_one_stretch(_state(model, optimizer)), checkpoint_id=checkpoint / FOLDER)
 
 
 def load_pieces(model: nn.Module, optimizer: Any, checkpoint: Path) -> None:
     """Read them back; every process calls it."""
     own = _state(model, optimizer)
     read = _in_one_stretch(own)
-    dcp.load(read, checkpoint_id=checkpoint / FOLDER)
+    load(read, checkpoint_id=checkpoint / FOLDER)
     state = tree_map(_placed_like, read, own)
     set_state_dict(
         model,

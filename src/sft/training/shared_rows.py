@@ -43,7 +43,7 @@ def share_proven_rows(
     Raises:
         ModelError: naming what does not fit.
     """
-    kind = model_type_of(model.config)  # type: ignore[arg-type]
+    kind = model_type_of(model.config)
     if not uses_documents(model):
         raise ModelError(
             f"context_parallel_size = {group.size}: this {kind} model does not attend by document (a window shorter "
@@ -55,7 +55,7 @@ def share_proven_rows(
     model.eval()
     with torch.no_grad(), whole_while_used(model):
         alone = _loss(model, rows, Collator(pad_token_id, packed=packed, by_document=True))
-        share_rows(model, group, tensor=tensor)  # type: ignore[arg-type]
+        share_rows(model, group, tensor=tensor)
         collator = Collator(pad_token_id, packed=packed, by_document=True, stretch=Stretch(group.rank, group.size))
         shared = _loss(model, rows, collator)
         dist.all_reduce(shared, group=group.by_device[shared.device.type])
