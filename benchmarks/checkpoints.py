@@ -1,194 +1,162 @@
-"""How long training stands still for a checkpoint, and how long a run takes to go on from one: ours and TRL's.
+"""What a checkpoint costs beside transformers' own, of the same trainer after the same step, in turns.
 
-    python benchmarks/checkpoints.py [--rounds N] [--megabytes N]
+    python benchmarks/checkpoints.py [--megabytes 300 1000] [--rounds 7] [--folder DIR]
 
-A random Qwen3 model of two layers, whose embedding makes it as large as asked (in float32, with Adam's two moments;
-1,000 by default), takes 14 steps of one short row each and saves at steps 6 and 12. Standing still is the time from the
-end of a step to the beginning of the next, less that of steps without a save. Going on is the time from ``train()`` to
-the first step of a run that resumes at step 6, less that of one that begins. TRL saves as transformers' Trainer does.
-Both go on to the same losses as the run that was not interrupted, else the table says who did not.
+Written by transformers: weights, optimizer, schedule, random states, straight into the folder, not waited for. Ours
+besides: hashes, a manifest, every byte on the disk, and the rename. In the background: what training waits for while a
+copy is made. Restored: optimizer state from ``optimizer.pt``, and mapped from ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
+import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from preparation import MARKED_CHATML
-from rounds import Contestant, Figures, Result, publish, report, run_alone, take_turns
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-STEPS = 14
-EVERY = 6
-RESUME_AT = 6
-HIDDEN = 512
-WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+import torch
+import transformers
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, Trainer
 
+from sft.config import SFTConfig
+from sft.training.checkpoints.keeper import CheckpointKeeper
+from sft.training.checkpoints.layout import STATES, TENSORS
+from sft.training.checkpoints.manifest import damage
+from sft.training.checkpoints.states import from_plain
+from sft.training.run import assemble
 
-def make_work(folder: Path, megabytes: int) -> None:
-    """Rows, a tokenizer of a few words, and a model of so many million bytes with its optimizer's."""
-    import json
-
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
-
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant", "\n"]
-    words = {word: number for number, word in enumerate([*special, *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
-    )  # fmt: skip
-    fast.chat_template = MARKED_CHATML
-    torch.manual_seed(0)
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=max(len(fast), megabytes * 10**6 // 12 // HIDDEN),
-            hidden_size=HIDDEN,
-            intermediate_size=HIDDEN,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=64,
-            tie_word_embeddings=True,
-            eos_token_id=fast.eos_token_id,
-            pad_token_id=fast.pad_token_id,
-        )
-    )
-    model.save_pretrained(folder / "model")
-    fast.save_pretrained(folder / "model")
-    chats = [
-        [
-            {"role": "user", "content": WORDS[number % 8]},
-            {"role": "assistant", "content": " ".join(WORDS[: number % 7 + 1])},
-        ]
-        for number in range(32)
-    ]
-    (folder / "chats.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
-
-
-def settings(out: str) -> dict[str, Any]:
-    """By the names of transformers.TrainingArguments."""
-    return {
-        "output_dir": out,
-        "max_steps": STEPS,
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": 1,
-        "save_strategy": "steps",
-        "save_steps": EVERY,
-        "logging_steps": 1,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "seed": 1,
-    }
-
-
-def our_trainer(folder: Path, out: str, *, resume: bool) -> Any:
-    """As `sft train` makes it."""
-    from sft.config import SFTConfig
-    from sft.training.run import assemble
-
-    more = {"resume_from_checkpoint": f"{out}/checkpoint-{RESUME_AT}"} if resume else {}
-    model, data = str(folder / "model"), str(folder / "chats.jsonl")
-    config = SFTConfig(model_name_or_path=model, data_path=data, cache_dir=f"{out}-cache", **settings(out), **more)
-    return assemble(config).trainer
-
-
-def trl_trainer(folder: Path, out: str, *, resume: bool) -> Any:
-    """``SFTTrainer`` by default; where it resumes is told to ``train()``."""
-    import datasets
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
-
-    datasets.disable_progress_bars()
-    args = SFTConfig(
-        **settings(out), assistant_only_loss=True, use_cpu=True, bf16=False, gradient_checkpointing=False,
-        report_to="none", disable_tqdm=True,
-    )  # fmt: skip
-    rows = datasets.load_dataset(
-        "json", data_files=str(folder / "chats.jsonl"), split="train", cache_dir=f"{out}-cache"
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype="float32")
-    return SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer)
-
-
-def timed_run(trainer: Any, checkpoint: str | None) -> dict[str, Any]:
-    """Train to the end; when steps began and ended, and the losses of steps."""
-    from transformers import TrainerCallback
-
-    begins: dict[int, float] = {}
-    ends: dict[int, float] = {}
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            begins[state.global_step + 1] = time.perf_counter()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            ends[state.global_step] = time.perf_counter()
-
-    trainer.add_callback(Watch())
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
-    gaps = {step: begins[step + 1] - ends[step] for step in ends if step + 1 in begins}
-    losses = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
-    return {"to_first_step": min(begins.values()) - started, "gaps": gaps, "losses": losses}
-
-
-def measure(make_trainer: Any, folder: Path, out: str) -> Figures:
-    """A run that saves, and one that goes on from one of its checkpoints."""
-    first = timed_run(make_trainer(folder, out, resume=False), None)
-    saved = Path(out) / f"checkpoint-{RESUME_AT}"
-    size = sum(file.stat().st_size for file in saved.rglob("*") if file.is_file())
-    again = timed_run(make_trainer(folder, out, resume=True), str(saved))
-    plain = statistics.median(gap for step, gap in first["gaps"].items() if step % EVERY)
-    stalls = [first["gaps"][step] - plain for step in (EVERY, 2 * EVERY)]
-    return {
-        "first_stall": stalls[0],
-        "later_stall": stalls[1],
-        "restore": again["to_first_step"] - first["to_first_step"],
-        "gigabytes": size / 1e9,
-        "resumed_alike": all(
-            abs(again["losses"][step] - first["losses"][step]) < 1e-5 for step in range(RESUME_AT + 1, STEPS + 1)
-        ),
-    }
-
-
-CONTESTANTS: dict[str, tuple[str | None, Any]] = {"ours": (None, our_trainer), "TRL": ("trl", trl_trainer)}
+STEP = 1_000
+"""The first step that checkpoints are named by; each gets one of its own."""
 
 
 def main() -> None:
-    """Measure and write the result."""
+    """Print a table, one line a size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--megabytes", type=int, default=1000)
-    parser.add_argument("--measure", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[300, 1000])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder", type=Path, default=None, help="on the disk that is measured")
     args = parser.parse_args()
-    if args.measure:
-        peer, make_trainer = CONTESTANTS[args.measure]
-        with tempfile.TemporaryDirectory() as out:
-            report(measure(make_trainer, Path(args.work), f"{out}/run"), Contestant(args.measure, peer).packages)
-        return
-    with tempfile.TemporaryDirectory() as work:
-        make_work(Path(work), args.megabytes)
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {platform.machine()}, medians of "
+          f"{args.rounds} rounds in turns; times in seconds")  # fmt: skip
+    for megabytes in args.megabytes:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            trainer = trained(Path(folder), megabytes)
+            figures = measure(trainer, Path(folder) / "run", args.rounds)
+        print(json.dumps({"checkpoint_MB": megabytes, **figures}))
 
-        def keep(result: Result) -> None:
-            wrong = [name for name, found in result["measured"].items() if not found[0]["resumed_alike"]]
-            result["disagree"] = dict.fromkeys(wrong, "other losses after going on than without an interruption")
-            publish("checkpoints", about={"megabytes": args.megabytes}, parts={"Saving and going on": result})
 
-        take_turns(
-            [Contestant(name, peer) for name, (peer, _) in CONTESTANTS.items()],
-            lambda one: run_alone(one, __file__, ["--work", work]),
-            rounds=args.rounds,
-            after_round=keep,
+def trained(folder: Path, megabytes: int) -> Any:
+    """A trainer that took one step, whose checkpoint has about so many megabytes: weights, and Adam's two copies."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        ["one two three"], trainers.BpeTrainer(special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<s>", model_max_length=64)
+    fast.chat_template = (
+        "{% for m in messages %}{{ '<s>' + m['role'] + ' ' + m['content'] }}"
+        "{% if m['role'] == 'assistant' %}</s>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<s>assistant ' }}{% endif %}"
+    )
+    layers = max(1, round(megabytes * 1e6 / 12 / 12.6e6))
+    config = Qwen3Config(
+        vocab_size=len(fast),
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=128,
+        tie_word_embeddings=True,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder / "model")
+    fast.save_pretrained(folder / "model")
+    (folder / "rows.json").write_text(json.dumps([{"instruction": "count", "output": "one two"}] * 4))
+    run = assemble(
+        SFTConfig(
+            model_name_or_path=str(folder / "model"),
+            data_path=str(folder / "rows.json"),
+            output_dir=str(folder / "run"),
+            cache_dir=str(folder / "cache"),
+            max_steps=1,
+            save_strategy="no",
         )
+    )
+    run.trainer.train()
+    return run.trainer
+
+
+def measure(trainer: Any, folder: Path, rounds: int) -> dict[str, float]:
+    """Seconds by way of saving and restoring, and what ours costs beside theirs, round by round."""
+    keeper = {
+        behind: CheckpointKeeper(folder, background=behind, identity={"fingerprints": {}}) for behind in (False, True)
+    }
+    times: dict[str, list[float]] = {}
+
+    def save(name: str, way: Callable[[], None]) -> Path:
+        trainer.state.global_step += 1
+        place = folder / f"checkpoint-{trainer.state.global_step}"
+        times.setdefault(name, []).append(seconds(way))
+        return place
+
+    def ours(behind: bool) -> None:
+        trainer.keeper = keeper[behind]
+        trainer._save_checkpoint(trainer.model, None)
+
+    trainer.state.global_step = STEP
+    trainer.args.save_total_limit = None
+    for place in range(rounds + 1):  # the first warms up
+        os.sync()
+        theirs = save("transformers", lambda: Trainer._save_checkpoint(trainer, trainer.model, None))
+        os.sync()
+        safe = save("ours", lambda: ours(False))
+        os.sync()
+        started = time.perf_counter()
+        behind = save("stall in the background", lambda: ours(True))
+        trainer.finish_saving()
+        times.setdefault("whole in the background", []).append(time.perf_counter() - started)
+        for name, way in restoring(trainer, theirs, safe).items():
+            times.setdefault(name, []).append(seconds(way))
+        if place == 0:
+            times.clear()
+        for path in (theirs, safe, behind):
+            shutil.rmtree(path)
+    figures = {name: round(statistics.median(one), 3) for name, one in times.items()}
+    ratios = [mine / plain for mine, plain in zip(times["ours"], times["transformers"], strict=True)]
+    return {**figures, "ours / transformers": round(statistics.median(ratios), 3)}
+
+
+def restoring(trainer: Any, theirs: Path, safe: Path) -> dict[str, Callable[[], object]]:
+    """Ways to take up the optimizer's state, and what it takes to see that a checkpoint is whole."""
+
+    def mapped() -> None:
+        states = json.loads((safe / STATES).read_text())
+        trainer.optimizer.load_state_dict(from_plain(states["optimizer"], load_file(safe / TENSORS)))
+
+    def read() -> None:
+        trainer.optimizer.load_state_dict(torch.load(theirs / "optimizer.pt", weights_only=True))
+
+    return {"restore transformers": read, "restore ours": mapped, "verify": lambda: damage(safe)}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

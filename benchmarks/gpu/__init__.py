@@ -1,0 +1,1 @@
+"""The benchmark on a GPU: shapes and their arithmetic, rows by length, contestants, measuring, the table."""
