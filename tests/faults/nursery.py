@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,14 @@ def warm_up(order: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def hold_still() -> None:
+    """The code is what it was when this process imported it, even if somebody is editing the files."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("sft.")]
+    for module in modules:
+        if hasattr(module, "hash_code"):
+            module.hash_code = partial(str, module.hash_code())
+
+
 def main() -> None:
     """Import, say so, and take orders until there are no more."""
     sys.path.insert(0, str(Path(__file__).parent))
@@ -158,11 +167,9 @@ def main() -> None:
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401
 
     import sft.training.run  # noqa: F401
-    from sft.data import prepare
 
     torch.set_num_threads(1)
-    hash_of_code = prepare.hash_code()  # of the moment: somebody may be editing
-    prepare.hash_code = lambda: hash_of_code
+    hold_still()
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)

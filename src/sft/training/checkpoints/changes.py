@@ -18,6 +18,11 @@ from sft.training.checkpoints.layout import IDENTITY
 CODE = ("sft code", "sft-kit", "torch", "transformers", "accelerate", "peft", "numpy")
 """Compared together, under the name ``code``: versions, and the hash of the code that prepares data."""
 
+OPTIONS = (
+    "tokens_per_batch", "optim", "lora_alpha", "use_rslora", "dpo_beta", "dpo_loss_type",
+)  # fmt: skip
+"""Compared under their own names: what order, optimizer or model would silently be another with."""
+
 CONSEQUENCES = {
     "data": "steps that are left are trained on other rows; the schedule goes on",
     "evaluation_data": "evaluation losses before and after do not compare",
@@ -27,7 +32,12 @@ CONSEQUENCES = {
     "order": "rows come in another order: some are seen twice in this epoch, others not at all",
     "rows_per_step": "the place in the data is reckoned in the new step size: rows are skipped or seen twice",
     "packs": "rows are put together differently: some are seen twice in this epoch, others not at all",
-    "optimizer": "its state may not fit, and then the run ends",
+    "tokens_per_batch": "batches are cut differently: rows are skipped or seen twice",
+    "optim": "the state of the other optimizer may not fit, and then the run ends",
+    "lora_alpha": "what the adapter has learned weighs more or less from one step to the next",
+    "use_rslora": "what the adapter has learned weighs more or less from one step to the next",
+    "dpo_beta": "losses before and after do not compare",
+    "dpo_loss_type": "losses before and after do not compare",
     "trained_weights": "weights that are not in the checkpoint start anew, if they can be loaded at all",
     "base_weights": "the adapter goes on over another model than the one it was trained on",
     "code": "results need not be the same to the last bit",
@@ -58,7 +68,7 @@ def fingerprints_of_run(
         "order": config.train_sampling_strategy,
         "rows_per_step": plan["rows_per_step"],
         "packs": plan["packs"],
-        "optimizer": config.optim,
+        **{name: getattr(config, name) for name in OPTIONS},
         "trained_weights": fingerprint_of_shapes(model),
         "base_weights": fingerprint_of_frozen(model),
         "code": json.dumps(code, sort_keys=True),

@@ -126,10 +126,10 @@ def saying_what_stays(output_dir: Path) -> Iterator[None]:
         if not is_save_error(error):
             raise
         there = list_checkpoints(output_dir)
-        again = f"{there[-1].name} holds it" if there else "there is no checkpoint of it (save_strategy)"
+        again = f"the newest checkpoint is {there[-1].name}" if there else "there is no checkpoint (save_strategy)"
         raise CheckpointError(
-            f"the trained model could not be written to {output_dir}: {error}; {again}. Make room on the disk and start "
-            "the same command again: it trains what is left, if anything, and saves."
+            f"the trained model could not be written to {output_dir}: {error}; {again}. Make room on the disk and "
+            "start the same command again: it trains what is left, if anything, and saves."
         ) from error
 
 

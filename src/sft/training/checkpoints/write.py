@@ -15,6 +15,9 @@ from sft.training.checkpoints.manifest import FileSeal, files_of, seal_file, wri
 from sft.training.checkpoints.rotate import make_place
 from sft.training.checkpoints.tensor_file import write_tensors
 
+WRITERS = 2
+"""Files that are written at the same time."""
+
 
 @dataclass
 class Draft:
@@ -56,13 +59,15 @@ def complete(draft: Draft, others: dict[str, FileSeal] | None = None) -> None:
     """
     folder = draft.folder
     names = files_of(folder) if others is None else []
-    with ThreadPoolExecutor(1, "seal") as helper:  # small files and tensors wait for the disk at the same time
-        rest = helper.submit(seal_files, folder, names)
+    with ThreadPoolExecutor(WRITERS, "seal") as helpers:  # while one waits for the disk, the other hashes and copies
         written = {
-            file.path.relative_to(folder).as_posix(): write_tensors(file.path, file.tensors, file.metadata)
+            file.path.relative_to(folder).as_posix(): helpers.submit(
+                write_tensors, file.path, file.tensors, file.metadata
+            )
             for file in draft.tensor_files
         }
-        files = (others or {}) | rest.result() | written
+        rest = helpers.submit(seal_files, folder, names)
+        files = (others or {}) | rest.result() | {name: seal.result() for name, seal in written.items()}
     write_manifest(folder, draft.step, dict(sorted(files.items())))
     for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         sync_folder(path)
