@@ -7,6 +7,8 @@
     │   │   ├── RowError         one row that cannot be used; counted under max_bad_rows
     │   │   └── TemplateError    a chat template that cannot carry an honest loss mask
     │   ├── ModelError           a model, tokenizer or adapter that cannot be used as asked (also a ValueError)
+    │   ├── TrainingDiverged     losses or gradients that are no numbers, again and again; nothing of them was applied
+    │   ├── OutOfMemory          a row that does not fit into memory by itself
     │   └── ExportError          a merge or save whose result would not equal what was trained (also a RuntimeError)
     ├── GenerationError          an engine that is not there, died, hung, answered nonsense or from the wrong weights;
     │                            it costs one evaluation, never a training run
@@ -78,6 +80,14 @@ class ModelError(UserError, ValueError):
 
 class ExportError(UserError, RuntimeError):
     """A merge or save whose result would differ from what was trained."""
+
+
+class TrainingDiverged(UserError, ArithmeticError):
+    """Step after step whose loss or gradient is no number. None was applied; what to change is in the user's hands."""
+
+
+class OutOfMemory(UserError, MemoryError):
+    """A single row that no longer fits beside the model, or a process among several that ran out of memory."""
 
 
 class GenerationError(SftError):

@@ -2,7 +2,8 @@
 
     python nursery.py     reads one JSON object a line, does what it says, and answers with one line
 
-An order: ``config`` (options of a run), and how it dies: ``after`` (seconds from its start to kill -9), ``at`` (the
+An order: ``config`` (options of a run), and how it dies: ``after`` (seconds from its start to kill -9, or to the number
+``signal``, which comes ``times``), ``at`` (the
 number of the write or delete in the run folder before which it kills itself), or neither. ``here`` runs it without a
 child. ``script`` names a function of
 ``scripts.py`` that is called in the child before the run; ``limit`` is the largest file in bytes that it may write. The
@@ -123,7 +124,7 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
             run(order, answer)
             os._exit(0)
         if order.get("after") is not None:
-            killer = threading.Timer(order["after"], os.kill, (child, signal.SIGKILL))
+            killer = threading.Timer(order["after"], send, (child, order))
             killer.start()
         _, status = os.waitpid(child, 0)
         if order.get("after") is not None:
@@ -134,6 +135,13 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
         found = {"died": False, "error": None, "points": [], **json.loads(answer.read() or "{}")}
         found |= {"died": os.WIFSIGNALED(status), "seconds": seconds, "said": said.read()}
         return found
+
+
+def send(child: int, order: dict[str, Any]) -> None:
+    """Signal a child."""
+    for _ in range(order.get("times", 1)):
+        os.kill(child, order.get("signal", signal.SIGKILL))
+        time.sleep(0.01)
 
 
 def warm_up(order: dict[str, Any]) -> dict[str, Any]:

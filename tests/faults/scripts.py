@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 
@@ -72,3 +73,79 @@ def weights_are_lost_at(order: dict[str, Any]) -> None:
         save(trainer, model, trial)
 
     SavingTrainer._save_checkpoint = lost
+
+
+def _losses(change: Callable[[int, Any], Any]) -> None:
+    """Let ``change`` have each slice's loss; steps count from 1."""
+    from sft.training.trainer import WalkTrainer
+
+    compute = WalkTrainer.compute_loss
+
+    def changed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return change(self.state.global_step + 1, compute(self, *args, **kwargs))
+
+    WalkTrainer.compute_loss = changed  # type: ignore[method-assign]
+
+
+def not_finite(order: dict[str, Any]) -> None:
+    """The loss of ``steps`` is ``value``."""
+    _losses(lambda step, loss: loss * float(order["value"]) if step in order["steps"] else loss)
+
+
+def steps_without_an_update(order: dict[str, Any]) -> None:
+    """What leaving ``steps`` out has to come to: the optimizer is not called."""
+    import torch
+    from accelerate.optimizer import AcceleratedOptimizer
+
+    act, calls = AcceleratedOptimizer.step, iter(range(1, 10**9))
+
+    def act_or_not(self: Any, closure: Any = None) -> None:
+        if next(calls) not in order["steps"]:
+            act(self, closure)
+
+    assert torch.is_grad_enabled()
+    AcceleratedOptimizer.step = act_or_not
+
+
+def spike(order: dict[str, Any]) -> None:
+    """The loss of ``steps`` is a hundred times as high, and few steps are enough to tell."""
+    from sft.training import bad_steps
+
+    bad_steps.FEWEST = 4
+    _losses(lambda step, loss: loss * 100 if step in order["steps"] else loss)
+
+
+def out_of_memory(order: dict[str, Any]) -> None:
+    """Slices of more than ``rows`` rows do not fit: in the forward pass, or with ``late`` when gradients were made."""
+    import torch
+
+    from sft.training.trainer import WalkTrainer
+
+    forward = WalkTrainer.compute_loss
+
+    def forward_or_not(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        fits = len(inputs["input_ids"]) <= order["rows"] or self.state.global_step + 1 < order["step"]
+        if not fits and not order["late"]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        loss = forward(self, model, inputs, *args, **kwargs)
+        if not fits:
+            last = next(weight for weight in model.parameters() if weight.requires_grad)
+            handle = last.register_post_accumulate_grad_hook(_fail)
+            self.handles = [*getattr(self, "handles", []), handle]
+        return loss
+
+    def _fail(weight: Any) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    WalkTrainer.compute_loss = forward_or_not  # type: ignore[method-assign]
+    from sft.training.bad_steps import GuardedTrainer
+
+    inner = GuardedTrainer.training_step
+
+    def inner_without(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for handle in getattr(self, "handles", []):
+            handle.remove()
+        self.handles = []
+        return inner(self, *args, **kwargs)
+
+    GuardedTrainer.training_step = inner_without  # type: ignore[method-assign]

@@ -39,6 +39,12 @@ class TrainingOptions:
     )
     optim: str = option("adamw_torch_fused", "Optimizer, by transformers' name.")
     max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm. 0: never.", minimum=0)
+    max_bad_steps: int = option(
+        3,
+        "Steps in a row whose loss or gradient is no number that are left out (the weights stay, the rows are recorded "
+        "in incidents.jsonl) before the run ends.",
+        minimum=0,
+    )
     fp16: bool = option(False, "Compute in float16 with loss scaling. For GPUs without bfloat16.")
     bf16: bool = option(False, "Compute in bfloat16. For Ampere and newer GPUs, and recent CPUs.")
     router_aux_loss: bool = option(

@@ -23,14 +23,16 @@ from sft.training.mesh import Mesh, added_later
 from sft.training.offload import activations_on_cpu
 from sft.training.optimizer import LoraPlusTrainer
 from sft.training.order import RowOrder
+from sft.training.out_of_memory import RetryingTrainer
 from sft.training.pieces import load_pieces, save_pieces
+from sft.training.stopping import StopWhenAsked
 from sft.training.warm_up import square_warm_up
 
 SCHEDULER = "scheduler.pt"
 """Where transformers keeps the state of the learning rate."""
 
 
-class RunTrainer(RestoringTrainer, LoraPlusTrainer):
+class RunTrainer(RetryingTrainer, RestoringTrainer, LoraPlusTrainer):
     """A Trainer that a run can be assembled around; what is learned, and from what, is its subclasses' own."""
 
     order: RowOrder
@@ -53,6 +55,25 @@ class RunTrainer(RestoringTrainer, LoraPlusTrainer):
         args.save_only_model = only_model
         if self.mesh.tensor > 1:
             self.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] = True  # see added_later
+
+    stopper: StopWhenAsked | None = None
+    """Hears the signals that ask for a stop."""
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train to the end.
+
+        Raises:
+            TrainingStopped: a signal asked for an earlier one, and everything is saved.
+        """
+        try:
+            made = super().train(*args, **kwargs)
+        finally:
+            if self.stopper is not None:
+                self.stopper.restore()
+        if self.stopper is not None:
+            self.finish_saving()
+            self.stopper.require_end(self.state)
+        return made
 
     def restore(self, checkpoint: Path) -> None:
         """Take the history of a checkpoint, and its weights or those of the best one, without training on."""

@@ -39,6 +39,7 @@ from sft.training.adapter_restarts import adapter_restarts, rate_restarts, refus
 from sft.training.also_write import TrainerLog
 from sft.training.base import RunTrainer
 from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
+from sft.training.care import take_care
 from sft.training.dead_adapters import DeadAdapters
 from sft.training.dpo_run import preference_trainer
 from sft.training.early_stopping import StopEarly
@@ -112,9 +113,7 @@ def build_model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, whole:
     return choose_trained(model, tokenizer, config, strategy)
 
 
-def choose_trained(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, strategy: str
-) -> Any:
+def choose_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, strategy: str) -> Any:
     """Everything, some layers, or an adapter, under a strategy of several processes ("DDP", "FSDP2", "ZeRO-3", ...).
 
     Raises:
@@ -320,6 +319,7 @@ def build_trainer(
         trainer.weigh = token_weight(config)
         trainer.figures = TokenFigures() if config.log_token_figures else None
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place
+    take_care(trainer, folder, max_bad_steps=config.max_bad_steps)
     return trainer
 
 

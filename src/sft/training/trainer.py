@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from sft.data.collate import Collator, TrainingRows
+from sft.data.split import split_batch
 from sft.data.token_batches import RowGroups
 from sft.data.types import Batch
 from sft.models.experts import balance_loss
@@ -94,6 +95,10 @@ class WalkTrainer(RunTrainer):
         trained = self._total(sum(batch["num_trained"] for batch in batches))
         self.throughput.add(sum(batch["num_tokens"] for batch in batches), trained)
         return batches, trained
+
+    def split(self, inputs: Batch, parts: int) -> list[Batch]:
+        """A batch in at most so many parts by rows."""
+        return split_batch(inputs, parts)
 
     def compute_loss(
         self,

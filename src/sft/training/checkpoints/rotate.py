@@ -23,6 +23,7 @@ from sft.training.launch import announce
 
 OWN_FILES = (
     "run.json", "metrics.jsonl", "trainer_log.jsonl", "train_results.json", "eval_results.json", "all_results.json",
+    "incidents.jsonl",
 )  # fmt: skip
 """Removed with the checkpoints of a run that is started anew. What it writes anyway is not among them."""
 

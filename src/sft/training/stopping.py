@@ -1,0 +1,101 @@
+"""SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 ask a run to stop: it finishes its optimizer step, saves, and exits with 75.
+
+A second signal changes nothing: what is being saved is saved. Where several processes train, one that was asked tells
+the others at steps at which all of them listen, so that all stop after the same one.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sft.errors import TrainingStopped
+from sft.training.launch import announce
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+LISTEN_EVERY = 1.0
+"""Seconds between two steps at which several processes ask each other."""
+
+MOST_STEPS = 16
+"""And at most so many steps."""
+
+
+class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
+    """Ends training after the step in which a signal came, with a checkpoint of it."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        """The signal that came."""
+        self.stopped_at: int | None = None
+        """The step after which training ended because of it."""
+        self._before: dict[int, Any] = {}
+        self._listens_at = 0
+        self._since = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._listens_at, self._since = state.global_step + 1, time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Give signals back to whom they belonged."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._before = {}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.stopped_at is None and self._is_to_stop(args, state.global_step):
+            self.stopped_at = state.global_step
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+
+    def require_end(self, state: TrainerState) -> None:
+        """Raise if training ended before its time.
+
+        Raises:
+            TrainingStopped: a signal asked for it, and everything is saved.
+        """
+        if self.stopped_at is None or self.stopped_at >= state.max_steps:
+            return
+        name = signal.Signals(self.asked).name if self.asked is not None else "another process's signal"
+        raise TrainingStopped(
+            f"stopped by {name} after step {self.stopped_at} of {state.max_steps}. checkpoint-{self.stopped_at} holds "
+            "everything: the same command goes on from there."
+        )
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked is not None:
+            return  # it is being done
+        self.asked = number
+        announce(f"{signal.Signals(number).name}: finishing this step, then saving")
+
+    def _is_to_stop(self, args: TrainingArguments, step: int) -> bool:
+        if args.world_size == 1:
+            return self.asked is not None
+        if step < self._listens_at:
+            return False
+        now = time.monotonic()
+        seconds, self._since = now - self._since, now
+        told = torch.tensor([float(self.asked is not None), seconds], device=args.device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        is_asked, slowest = told.tolist()
+        since = max(1, self._steps_between)
+        self._steps_between = int(min(MOST_STEPS, max(1, LISTEN_EVERY / max(slowest / since, 1e-6))))
+        self._listens_at = step + self._steps_between
+        return bool(is_asked)
+
+    _steps_between: int = 1
