@@ -133,13 +133,13 @@ class BadStepGuard:
         rows = self.rows_of(step)
         self.incidents.add("not finite", step + 1, rows, loss=_spoken(loss), grad_norm=_spoken(norm))
         announce(
-            f"step {step + 1}: the loss is {loss:g} and its gradient's norm {norm:g}; the step is left out, the weights "
-            f"stay as they were. Its {len(rows)} rows stand in incidents.jsonl."
+            f"step {step + 1}: the loss is {loss:g} and its gradient's norm {norm:g}; the step is left out, the "
+            f"weights stay as they were. Its {len(rows)} rows stand in incidents.jsonl."
         )
         if self._in_a_row > self.most:
             raise TrainingDiverged(
-                f"step {step + 1}: the loss is {loss:g} and its gradient's norm {norm:g}, for the {self._in_a_row}th time "
-                f"in a row (max_bad_steps allows {self.most}). None of these steps was taken, and the checkpoints are "
+                f"step {step + 1}: the loss is {loss:g} and its gradient's norm {norm:g}, {self._in_a_row} times in a row "
+                f"(max_bad_steps allows {self.most}). None of these steps was taken, and the checkpoints are "
                 f"good. Their rows stand in {self.incidents.path}. Lower the learning rate, look at those rows, or "
                 "train in bfloat16 instead of float16; then the same command goes on from the last checkpoint."
             )

@@ -47,6 +47,8 @@ class RunTrainer(RetryingTrainer, RestoringTrainer, LoraPlusTrainer):
     """Where the learning rate begins anew: every, warm_up, anneal."""
     mesh = Mesh()
     """What processes share."""
+    stopper: StopWhenAsked | None = None
+    """Hears the signals that ask for a stop."""
 
     def __init__(self, *, args: TrainingArguments, **kwargs: Any) -> None:
         only_model = args.save_only_model
@@ -55,9 +57,6 @@ class RunTrainer(RetryingTrainer, RestoringTrainer, LoraPlusTrainer):
         args.save_only_model = only_model
         if self.mesh.tensor > 1:
             self.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] = True  # see added_later
-
-    stopper: StopWhenAsked | None = None
-    """Hears the signals that ask for a stop."""
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train to the end.

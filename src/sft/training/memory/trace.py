@@ -197,9 +197,9 @@ class _Run:
         head = self.model.get_output_embeddings()
         if self.config.stage == "dpo":
             return self._loss_of_pairs(head, batch)
-        inputs = Collator(0, packed=batch.packed, weighted=batch.weighted, by_document=uses_documents(self.model))(
-            batch.rows
-        )
+        inputs = Collator(
+            0, packed=batch.packed, weighted=batch.weighted, by_document=uses_documents(self.model)
+        )(batch.rows)
         in_one_pass = is_plain_linear(head) and not self.conditions.makes_logits
         form = form_of(self.model.config) if in_one_pass else None
         loss, outputs = summed_loss(head, _Wrapped(self.model, self._precision), inputs, form)
