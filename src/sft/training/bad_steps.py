@@ -138,8 +138,8 @@ class BadStepGuard:
         )
         if self._in_a_row > self.most:
             raise TrainingDiverged(
-                f"step {step + 1}: the loss is {loss:g} and its gradient's norm {norm:g}, {self._in_a_row} times in a row "
-                f"(max_bad_steps allows {self.most}). None of these steps was taken, and the checkpoints are "
+                f"step {step + 1}: the loss is {loss:g} and its gradient's norm {norm:g}, {self._in_a_row} times in a "
+                f"row (max_bad_steps allows {self.most}). None of these steps was taken, and the checkpoints are "
                 f"good. Their rows stand in {self.incidents.path}. Lower the learning rate, look at those rows, or "
                 "train in bfloat16 instead of float16; then the same command goes on from the last checkpoint."
             )
