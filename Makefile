@@ -42,10 +42,24 @@ check: $(VENV)/installed-dev ## format, lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
+# Ours beside other programs: figures into benchmarks/results, the page docs/benchmarks.md made of them. About twenty
+# minutes of a machine that does nothing else: make bench BENCH_DATA=alpaca_data.json BENCH_TOKENIZER=FOLDER
+BENCH ?= preparation training_step loss_memory generation start_up checkpoints
+BENCH_ARGS_preparation = --data $(BENCH_DATA) --tokenizer $(BENCH_TOKENIZER)
+BENCH_ARGS_training_step = --data $(BENCH_DATA)
+BENCH_ARGS_start_up = --data $(BENCH_DATA)
+
 .PHONY: bench
-bench: $(VENV)/installed-bench ## our figures beside those of other tools
+bench: install ## our figures beside those of other programs (BENCH_DATA=alpaca_data.json BENCH_TOKENIZER=FOLDER)
+	$(foreach one,$(BENCH),$(BIN)/python benchmarks/$(one).py $(BENCH_ARGS_$(one)) && )$(BIN)/python benchmarks/page.py
+
+.PHONY: bench-peers
+bench-peers: ## make the environments of the other programs (10 GB)
+	$(PYTHON) benchmarks/peers.py make
+
+.PHONY: bench-losses
+bench-losses: $(VENV)/installed-bench ## our loss beside TRL's, our scores beside the published packages'
 	$(BIN)/python benchmarks/trl_loss.py
-	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/scoring.py
 
 .PHONY: clean

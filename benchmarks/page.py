@@ -31,7 +31,7 @@ def render_page() -> str:
     """The whole page."""
     parts = [HEADING]
     for section in SECTIONS:
-        parts.append(f"## {section.title}\n\n{wrapped(section.text)}\n")
+        parts.append(f"## {section.title}\n\n{wrapped(section.text)}\n\n    {section.command}\n")
         result = read_result(section.name)
         parts.append("Not measured yet.\n" if result is None else render_result(section, result))
     parts.append(render_gpu())
@@ -90,23 +90,27 @@ def goals(section: Section, parts: dict[str, Result]) -> list[str]:
 
 
 def footnote(result: dict[str, Any]) -> str:
-    """Date, machine, versions, rounds and noise."""
+    """Date, machine, versions, rounds and noise of all parts."""
+    parts = list(result["parts"].values())
     versions: dict[str, dict[str, str]] = {}
-    loads: list[float] = []
-    rounds = set()
-    for part in result["parts"].values():
-        rounds.add(part["rounds"])
-        loads += part["load_before_each"]
+    for part in parts:
         for name, found in part["measured"].items():
-            versions.setdefault(name, found[0].get("versions", {}))
+            versions.setdefault(name, found[-1].get("versions", {}))
     told = "; ".join(
-        f"{name}: {', '.join(f'{k} {v}' for k, v in found.items())}" for name, found in versions.items() if found
+        f"{name}: {', '.join(f'{package} {number}' for package, number in found.items())}"
+        for name, found in versions.items()
+        if found
     )
-    cores = int(str(result["machine"]).split()[0])
-    busy = bool(loads) and max(loads) > QUIET_LOAD * cores
-    noise = " Other work ran beside it: trust the ratios, not the seconds." if busy else ""
-    count = " and ".join(str(one) for one in sorted(rounds))
-    return f"{result['date']}, {result['machine']}; rounds: {count}.{noise}{f' {told}.' if told else ''}"
+    when = " and ".join(sorted({f"{part['date']}, {part['machine']}" for part in parts}))
+    count = " and ".join(sorted({str(part["rounds"]) for part in parts}))
+    noise = " Other work ran beside it: trust the ratios, not the seconds." if any(map(was_busy, parts)) else ""
+    return f"{when}; rounds: {count}.{noise}{f' {told}.' if told else ''}"
+
+
+def was_busy(part: Result) -> bool:
+    """Whether more ran on the machine than one contestant after the other."""
+    cores = int(str(part["machine"]).split()[0])
+    return max(part["load_before_each"], default=0.0) > QUIET_LOAD * cores
 
 
 def render_gpu() -> str:
@@ -120,7 +124,7 @@ def wrapped(text: str) -> str:
     """In lines of at most 120 characters."""
     import textwrap
 
-    return "\n".join(textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False))
+    return "\n".join(textwrap.wrap(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False))
 
 
 def main() -> None:

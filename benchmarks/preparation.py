@@ -183,10 +183,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         chats = Path(folder) / "chats.jsonl"
         rows = write_chats(args.data, load_tokenizer(args.tokenizer), chats)
-        title = f"{rows:,} rows"
 
         def keep(result: Result) -> None:
-            parts = {title: result | {"disagree": disagreements(result, rows)}}
+            parts = {"JSON lines to packed rows": result | {"disagree": disagreements(result, rows)}}
             publish("preparation", about={"rows": rows, "max_length": MAX_LENGTH}, parts=parts)
 
         take_turns(

@@ -28,7 +28,8 @@ from typing import Any
 from peers import PEERS
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results"
+RESULTS = Path(os.environ.get("SFT_BENCH_RESULTS", HERE / "results"))
+"""Where results go; the variable is for trying a benchmark out."""
 
 Figures = dict[str, Any]
 Result = dict[str, Any]
@@ -158,19 +159,20 @@ def versions_of(packages: Sequence[str]) -> dict[str, str]:
 
 
 def publish(name: str, *, about: dict[str, Any], parts: dict[str, Result]) -> None:
-    """Write ``results/NAME.json``: what was measured, when, and on which machine.
+    """Write ``results/NAME.json``: what was measured, when, and on which machine. Parts of other titles stay in it.
 
     Args:
         about: what was worked on, for the reader of the table.
         parts: results of ``take_turns`` by title; there is more than one where a benchmark has several tables.
     """
     RESULTS.mkdir(exist_ok=True)
-    content = {
+    where = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "machine": describe_machine(),
         "about": about,
-        "parts": parts,
     }
+    earlier = (read_result(name) or {"parts": {}})["parts"]
+    content = {"parts": earlier | {title: where | part for title, part in parts.items()}}
     path = RESULTS / f"{name}.json"
     path.with_suffix(".partial").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".partial").replace(path)

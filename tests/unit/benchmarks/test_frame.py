@@ -17,7 +17,8 @@ import training_step
 
 
 def part(**measured: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"measured": measured, "skipped": {}, "rounds": 1, "load_before_each": [0.1], "disagree": {}}
+    where = {"date": "2026-01-01", "machine": "2 cores of a CPU", "about": {}}
+    return where | {"measured": measured, "skipped": {}, "rounds": 1, "load_before_each": [0.1], "disagree": {}}
 
 
 def test_turns_go_forth_and_back() -> None:
@@ -67,11 +68,14 @@ def test_a_measurement_is_the_last_line_of_a_process_of_its_own(tmp_path: Path) 
 
 def test_results_are_written_whole_and_name_no_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "RESULTS", tmp_path)
-    rounds.publish("thing", about={"rows": 1}, parts={"A": part(ours=[{"seconds": 1.0}])})
+    new = {"measured": {"ours": [{"seconds": 1.0}]}, "skipped": {}, "rounds": 1, "load_before_each": []}
+    rounds.publish("thing", about={"rows": 1}, parts={"A": new})
+    rounds.publish("thing", about={"rows": 2}, parts={"B": new})
     found = rounds.read_result("thing")
     assert found is not None
     assert found["parts"]["A"]["measured"]["ours"] == [{"seconds": 1.0}]
-    assert re.fullmatch(r"\d+ cores of an? .+, no GPU, Python [\d.]+", found["machine"])
+    assert re.fullmatch(r"\d+ cores of an? .+, no GPU, Python [\d.]+", found["parts"]["A"]["machine"])
+    assert {title: one["about"]["rows"] for title, one in found["parts"].items()} == {"A": 1, "B": 2}
     assert [file.name for file in tmp_path.iterdir()] == ["thing.json"]
     assert rounds.read_result("nothing") is None
 
@@ -117,6 +121,7 @@ SECTION = sections.Section(
     "thing",
     "Thing",
     "Text.",
+    "python benchmarks/thing.py",
     (sections.Column("rate", "rate", "{:.0f}"), sections.Column("gb", "GB", "{:.1f}")),
     more_is_better=True,
     goals=(
@@ -141,7 +146,7 @@ def test_a_table_has_medians_spread_and_ratios() -> None:
 def test_a_result_tells_who_was_left_out_who_differs_and_how_busy_the_machine_was() -> None:
     one = part(ours=[{"rate": 1.0, "gb": 1.0, "versions": {"torch": "2.13"}}])
     one |= {"skipped": {"X": "no environment"}, "disagree": {"TRL": "other tokens"}, "load_before_each": [0.2, 7.0]}
-    text = page.render_result(SECTION, {"date": "2026-01-01", "machine": "2 cores of a CPU", "parts": {"A": one}})
+    text = page.render_result(SECTION, {"parts": {"A": one}})
     assert "- X: left out, no environment" in text
     assert "- TRL: **computed something else**: other tokens" in text
     assert "Other work ran beside it" in text

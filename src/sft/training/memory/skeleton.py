@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import PeftConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -84,6 +83,8 @@ def resolved_dtype(config: SFTConfig, model_config: Any) -> torch.dtype:
 
 def _with_loaded_adapter(model: PreTrainedModel, folder: str) -> Any:
     """A new adapter of the same build as the one in ``folder``; its matrices are float32."""
+    from peft import PeftConfig, get_peft_model  # takes a second, and only adapters need it
+
     found = PeftConfig.from_pretrained(folder)
     found.inference_mode = False
     found.init_lora_weights = True
