@@ -27,7 +27,8 @@ def pack_examples(lengths: Sequence[int], capacity: int) -> list[Pack]:
     packs: list[Pack] = []
     spaces: list[int] = []  # distinct remaining spaces that some row has, ascending
     rows_by_space: dict[int, list[int]] = {}
-    for position in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+    lengths = [int(length) for length in lengths]  # numbers of an array are slow to compare
+    for position in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         length = lengths[position]
         if not 1 <= length <= capacity:
             raise ValueError(f"example {position} has {length} tokens; a row of {capacity} takes 1 to {capacity}")
