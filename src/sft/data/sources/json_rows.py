@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from sft.data.sources.json_text import LOST, Problem, StrictDecoder
+from sft.data.sources.json_windows import WINDOW, BrokenList, is_list, read_list_values
 from sft.data.types import BadRow, Row, Source
 from sft.errors import DataError
 
@@ -49,10 +50,39 @@ def read_json_lines(file: BinaryIO, path: str) -> Iterator[Row | BadRow]:
 
 def read_json_document(file: BinaryIO, path: str, split: str = "train") -> Iterator[Row | BadRow]:
     """Read a .json file. ``split`` picks the list where one object holds several."""
-    data = file.read().removeprefix(codecs.BOM_UTF8)
-    if _is_json_lines(data):
-        yield from read_numbered_lines(io.BytesIO(data), path)
+    head = file.read(WINDOW).removeprefix(codecs.BOM_UTF8)
+    if _is_json_lines(head):
+        yield from read_numbered_lines(_lines_of(head, file), path)
         return
+    rest = file.read(1)
+    if rest and is_list(head) and file.seekable():
+        yield from _read_long_list(head + rest, file, path)
+        return
+    yield from _read_whole(head + rest + file.read(), path, split)
+
+
+def _lines_of(head: bytes, file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file of which a part was read already."""
+    *lines, last = io.BytesIO(head)
+    yield from lines
+    yield last if last.endswith(b"\n") else last + file.readline()
+    yield from file
+
+
+def _read_long_list(head: bytes, file: BinaryIO, path: str) -> Iterator[Row | BadRow]:
+    try:
+        for value, line in read_list_values(head, file):
+            source = Source(path, line)
+            yield Row(value, source) if type(value) is dict else _bad_row(value, source)
+    except BrokenList:
+        file.seek(0)
+        for _ in _read_whole(file.read().removeprefix(codecs.BOM_UTF8), path, ""):
+            pass  # until it says what is wrong, and where
+        raise
+
+
+def _read_whole(data: bytes, path: str, split: str) -> Iterator[Row | BadRow]:
+    """Read a document that is in memory."""
     text = decode_utf8(data, path)
     del data
     start = _end(_skip_blank(text))
@@ -68,7 +98,7 @@ def read_json_document(file: BinaryIO, path: str, split: str = "train") -> Itera
     rest = _end(_skip_blank(text, end))
     if rest < len(text):
         raise DataError(
-            f"{path}:{_line_of(text, rest)}: unexpected {text[rest : rest + 20]!r}; "
+            f"{path}:{_line_of(text, rest)}: unexpected {text[rest]!r}; "
             "a .json file holds one list of objects, or objects one after the other"
         )
 
@@ -132,7 +162,14 @@ def _bad_row(value: Any, source: Source, is_cut_off: bool = False) -> BadRow:
     if isinstance(value, Problem):
         cut = ". It is the last line and has no line break, so the file may be cut off" if is_cut_off else ""
         return BadRow(source, value.reason, value.advice + cut)
-    return BadRow(source, "not an object", f"A row is written {{...}}; found {json.dumps(value)[:40]}")
+    return BadRow(source, "not an object", f"A row is written {{...}}; found {_kind(value)}")
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls it; never what it says."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return {str: "a text", list: "a list"}.get(type(value), "a number")
 
 
 def _is_json_lines(data: bytes) -> bool:
@@ -157,7 +194,7 @@ def _read_list(text: str, start: int, path: str) -> Generator[Row | BadRow, None
         line = _line_of(text, position)
         if position == len(text):
             raise DataError(f"{path}:{line}: the list that opens on line {_line_of(text, start)} is never closed")
-        found = text[position : position + 20]
+        found = text[position]
         raise DataError(f"{path}:{line}: a comma or ] must follow the row that ends here, found {found!r}")
     return position + 1
 
