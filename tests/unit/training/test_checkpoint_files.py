@@ -6,7 +6,9 @@ import json
 import os
 import pickle
 import random
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations import WandbCallback
 
 from sft.errors import CheckpointError, ConfigError
 from sft.training.checkpoints import lock
@@ -29,6 +32,7 @@ from sft.training.checkpoints.pickles import refuse_code
 from sft.training.checkpoints.space import num_saves
 from sft.training.checkpoints.states import from_plain, random_states, set_random_states, to_plain
 from sft.training.checkpoints.tensor_file import DTYPES, write_tensors
+from sft.training.checkpoints.trackers import go_on_in_trackers, tracker_runs, wants_folder
 
 
 def test_tensors_of_every_type_and_layout_are_read_back_by_safetensors(tmp_path: Path) -> None:
@@ -123,6 +127,34 @@ def test_memory_is_read_as_linux_tells_it(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 100 kB\nMemAvailable:      24 kB\n")
     assert available_memory(tmp_path / "meminfo") == 24 << 10
     assert available_memory(tmp_path / "absent") is None
+
+
+def test_trackers_go_on_in_their_runs_unless_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_RUN_ID", "WANDB_RESUME", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=SimpleNamespace(id="abc")))
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(active_run=lambda: None))
+    assert tracker_runs() == {"wandb": "abc"}
+    monkeypatch.setenv("MLFLOW_RUN_ID", "mine")
+    go_on_in_trackers({"wandb": "abc", "mlflow": "theirs"})
+    assert (os.environ["WANDB_RUN_ID"], os.environ["WANDB_RESUME"], os.environ["MLFLOW_RUN_ID"]) == (
+        "abc",
+        "allow",
+        "mine",
+    )
+    monkeypatch.delenv("WANDB_RUN_ID")
+    monkeypatch.delenv("WANDB_RESUME")
+
+
+def test_only_callbacks_that_use_the_folder_keep_a_save_from_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Uploads(TrainerCallback):  # type: ignore[misc]
+        def on_save(self, *args: Any, **kwargs: Any) -> None: ...
+
+    monkeypatch.delenv("WANDB_LOG_MODEL", raising=False)
+    wandb = object.__new__(WandbCallback)
+    assert (wants_folder(Uploads()), wants_folder(TrainerCallback()), wants_folder(wandb)) == (True, False, False)
+    monkeypatch.setenv("WANDB_LOG_MODEL", "checkpoint")
+    assert wants_folder(wandb)
 
 
 def test_weights_are_caught_and_everything_else_is_written(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,12 @@ class MemoryCopy:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], torch.Tensor] = {}
 
+    def has_room(self, size: int) -> bool:
+        """Whether free memory takes copies of so many bytes and as much again, beside the buffers there are."""
+        kept = sum(buffer.nbytes for buffer in self._kept.values())
+        available = available_memory()
+        return available is not None and available >= SPARE * max(0, size - kept)
+
     def take(self, group: str, tensors: Mapping[str, torch.Tensor], live: set[int]) -> dict[str, torch.Tensor]:
         """The same names with tensors that stay as they are now.
 
@@ -47,12 +53,6 @@ def live_storages(model: nn.Module, states: Iterable[torch.Tensor]) -> set[int]:
     """Memory that training writes to: trained weights, buffers, the optimizer's state."""
     changing = [weight for weight in model.parameters() if weight.requires_grad]
     return {tensor.untyped_storage().data_ptr() for tensor in (*changing, *model.buffers(), *states)}
-
-
-def has_room(num_bytes: int) -> bool:
-    """Whether this machine's free memory takes so much and as much again. False where it cannot be told."""
-    available = available_memory()
-    return available is not None and available >= SPARE * num_bytes
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:

@@ -22,8 +22,8 @@ from sft.training.checkpoints.manifest import is_sealed
 from sft.training.launch import announce
 
 OWN_FILES = (
-    "run.json", "metrics.jsonl", "trainer_log.jsonl", "train_results.json", "eval_results.json", "all_results.json",
-    "incidents.jsonl",
+    "run.json", "metrics.jsonl", "incidents.jsonl", "bad_rows.jsonl", "trainer_log.jsonl", "train_results.json",
+    "eval_results.json", "all_results.json",
 )  # fmt: skip
 """Removed with the checkpoints of a run that is started anew. What it writes anyway is not among them."""
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
-from transformers.trainer_callback import ExportableState, TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 from sft.errors import CheckpointError
 from sft.training.checkpoints.caught import TensorFile, catching_weights
@@ -25,9 +25,9 @@ from sft.training.checkpoints.finite import weights_not_finite
 from sft.training.checkpoints.keeper import CheckpointKeeper, is_save_error
 from sft.training.checkpoints.layout import IDENTITY, STATE, STATES, TENSORS, checkpoint_folder
 from sft.training.checkpoints.manifest import FileSeal, files_of
-from sft.training.checkpoints.memory_copy import has_room, live_storages
+from sft.training.checkpoints.memory_copy import live_storages
 from sft.training.checkpoints.states import random_states, to_plain
-from sft.training.checkpoints.trackers import tracker_runs
+from sft.training.checkpoints.trackers import tracker_runs, wants_folder
 from sft.training.checkpoints.write import Draft, seal_files
 
 
@@ -107,8 +107,9 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
         """Not where somebody wants the finished folder at once: a callback of ``on_save``, or the hub."""
         if self.keeper.background is False or self.args.push_to_hub:
             return False
-        waiting = [one for one in self.callback_handler.callbacks if type(one).on_save is not TrainerCallback.on_save]
-        return not waiting and (self.keeper.background is True or has_room(size))
+        if any(map(wants_folder, self.callback_handler.callbacks)):
+            return False
+        return self.keeper.background is True or self.keeper.memory.has_room(size)
 
     def _write_states(self, folder: Path, random: list[Any], tensors: dict[str, torch.Tensor]) -> None:
         """Optimizer, schedule, scaler, random numbers. Tensors of an optimizer's own kind go to a file of PyTorch's."""
