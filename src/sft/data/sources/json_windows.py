@@ -15,6 +15,9 @@ WINDOW = 1 << 24
 LONGEST_ROW = 1 << 28
 """Characters after which a row that does not end is taken for a broken one."""
 
+NUMBER_GOES_ON = len("e+")
+"""Characters behind a number that may be part of it, if only another one follows."""
+
 _skip_blank = re.compile(r"[ \t\r\n]*").match
 
 
@@ -87,7 +90,7 @@ class _View:
         """The value at the place, which moves behind it."""
         while True:
             value, end = decoder.decode(self._text, self.place)
-            is_whole = end not in (LOST, len(self._text))  # a number at the end may go on
+            is_whole = end != LOST and end + NUMBER_GOES_ON < len(self._text)
             if is_whole or self._is_at_end or len(self._text) - self.place > LONGEST_ROW:
                 break
             self._read()
