@@ -51,7 +51,7 @@ def test_defaults_are_those_of_the_original() -> None:
     assert (config.max_length, config.num_train_epochs, config.seed) == (2048, 3, 42)
     assert (config.per_device_train_batch_size, config.per_device_eval_batch_size) == (4, 4)
     assert (config.gradient_accumulation_steps, config.learning_rate, config.weight_decay) == (4, 2e-5, 0)
-    assert (config.warmup_steps, config.lr_scheduler_type, config.optim) == (0.03, "cosine", "adamw_torch")
+    assert (config.warmup_steps, config.lr_scheduler_type, config.optim) == (0.03, "cosine", "adamw_torch_fused")
     assert (config.fp16, config.bf16, config.gradient_checkpointing, config.max_grad_norm) == (False, False, False, 1)
     assert (config.use_lora, config.lora_r, config.lora_alpha, config.lora_dropout) == (False, 8, 16, 0.05)
     assert (config.logging_steps, config.save_steps, config.eval_steps, config.save_total_limit) == (10, 500, 500, 3)
