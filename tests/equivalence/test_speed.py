@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from sft.config import SFTConfig
 from sft.errors import ModelError
+from sft.training.callbacks import read_metrics
 from sft.training.run import assemble, run_training
 from sft.training.run import train as finish
 
@@ -85,3 +87,33 @@ def test_a_layer_that_is_not_there_is_named(settings: dict[str, Any], tmp_path: 
     asked = {"gradient_checkpointing": True, "gradient_checkpointing_layers": [0, 2], "output_dir": str(tmp_path / "o")}
     with pytest.raises(ModelError, match=r"names layer 2, but the model has 2, numbered from 0"):
         assemble(SFTConfig(**{**settings, **asked}))
+
+
+def test_figures_of_trained_tokens_are_logged_and_change_nothing(train: Callable[..., Any]) -> None:
+    plain = train("plain", max_steps=3)
+    watched = train("watched", max_steps=3, log_token_figures=True)
+    assert watched.losses == plain.losses
+    logged = [line for line in read_metrics(watched.folder / "metrics.jsonl") if "loss" in line]
+    assert all(0 < line["entropy"] < math.log(400) for line in logged)  # the model has about 350 tokens to choose from
+    assert all(0 <= line["token_accuracy"] < 1 for line in logged)
+    assert not any("entropy" in line for line in read_metrics(plain.folder / "metrics.jsonl"))
+
+
+@pytest.mark.slow  # the compiler reads the layers: half a minute of one core
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of the compiler
+def test_compiled_layers_learn_the_same(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the compiler without its last part, which makes machine code."""
+    compiled = []
+    make = torch.nn.Module.compile
+
+    def without_machine_code(module: torch.nn.Module, **how: Any) -> None:
+        compiled.append(module)
+        make(module, **how, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", without_machine_code)
+    plain = train("plain", max_steps=2, packing=True)
+    torch._dynamo.reset()
+    found = train("compiled", max_steps=2, packing=True, compile_layers=True)
+    assert len(compiled) == 2
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert_same_course(plain, found)
