@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from typing import Any
 
 from sft.cli.options import add_config_arguments, config_from
-from sft.config import require_data
+from sft.config import SFTConfig, require_data
+from sft.errors import ConfigError
 
-HELP = "prepare the data and say what training would do, without training"
+HELP = "prepare the data and say what training would do and need, without training"
+
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this verb."""
     add_config_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as one object")
+    parser.add_argument(
+        "--config_only",
+        action="store_true",
+        help="read no data and no weights: the memory of rows of max_length tokens, from the model's config.json",
+    )
+    parser.add_argument(
+        "--gpu_memory", metavar="SIZE", help="plan for a GPU with so much memory that is not here, such as 80GiB"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, render, count, pack; print the plan."""
+    """Read, render, count, pack; print the plan and the memory that it needs."""
     config = config_from(args)
+    gpu = None if args.gpu_memory is None else read_size(args.gpu_memory)
+    if args.config_only:
+        found, lines = plan_memory(config, gpu, None, None)
+        print(json.dumps({"memory": found}) if args.json else _aligned("memory", lines))
+        return 0
     require_data(config)
     from sft.data.prepare import prepare
     from sft.models.tokenizer import load_tokenizer_for
@@ -35,9 +53,55 @@ def run(args: argparse.Namespace) -> int:
     data = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=args.json)
     sharing = config.tensor_parallel_size * config.context_parallel_size
     plan = make_plan(config, data, row_groups=max(1, world_size() // sharing))
+    found, lines = plan_memory(config, gpu, plan, tokenizer)
     if args.json:
-        print(json.dumps(plan.to_dict(), ensure_ascii=False))
+        print(json.dumps({**plan.to_dict(), "memory": found}, ensure_ascii=False))
         return 0
     print(describe_plan(plan))
+    print(_aligned("memory", lines))
     print(f"  {'files':<11}{config.output_dir}: {', '.join(plan.files)}")
     return 0
+
+
+def plan_memory(config: SFTConfig, gpu: int | None, plan: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
+    """What a run needs beside what there is, and what would fit: as plain values and as lines.
+
+    Args:
+        gpu: bytes of a GPU to plan for. None: this machine's device.
+        plan: None: rows of max_length tokens.
+    """
+    from sft.training.launch import quiet_libraries
+    from sft.training.memory.check import find_fit
+    from sft.training.memory.estimate import Unknown
+    from sft.training.memory.place import find_place, imagined_gpu
+    from sft.training.memory.proposals import describe_proposals
+    from sft.training.memory.text import describe_fit
+    from sft.training.strategy import asked_strategy
+
+    quiet_libraries()
+    place = find_place() if gpu is None else imagined_gpu(gpu)
+    strategy = asked_strategy(config, on_cpu=not place.on_accelerator)
+    try:
+        fit, proposals = find_fit(config, strategy, place, plan=plan, tokenizer=tokenizer)
+    except Unknown as unknown:
+        return {"unknown": str(unknown)}, [f"not known beforehand for this model ({unknown})"]
+    lines = describe_fit(fit) if fit.fits else [*describe_fit(fit), describe_proposals(proposals)]
+    return {**fit.to_dict(), "proposals": [one.to_dict() for one in proposals]}, lines
+
+
+def read_size(text: str) -> int:
+    """'80GiB' or '24GB' as bytes.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|)\s*", text, re.IGNORECASE)
+    if found is None:
+        raise ConfigError(
+            f"--gpu_memory {text}: this is no size of a memory. Write a number and a unit, such as 80GiB."
+        )
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def _aligned(name: str, lines: list[str]) -> str:
+    return "\n".join(f"  {name if number == 0 else '':<11}{line}" for number, line in enumerate(lines))

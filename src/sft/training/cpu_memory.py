@@ -11,17 +11,33 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
 M_MMAP_MAX = -4
 """Numbers of settings in glibc's malloc.h (man 3 mallopt)."""
 
 NEVER = 2**31 - 1
 
+LARGE = 1 << 20
+"""Bytes from which on a block is given back when it is freed, where nothing is to be kept."""
+
 
 def keep_freed_memory() -> bool:
     """Have the C library keep what is freed; whether it was told so. Does nothing where it is not glibc."""
+    return _tell({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER})
+
+
+def give_back_freed_memory() -> bool:
+    """Have the C library give every large block back; whether it was told so.
+
+    Left alone it stops doing so for blocks of up to 32 MB, and holes between those that stay add up to as much again.
+    """
+    return _tell({M_MMAP_THRESHOLD: LARGE})
+
+
+def _tell(settings: dict[int, int]) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version") or not hasattr(library, "mallopt"):
         return False
-    return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, NEVER))
+    return all([bool(library.mallopt(name, value)) for name, value in settings.items()])

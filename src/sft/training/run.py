@@ -31,6 +31,9 @@ from sft.training.checkpoints.space import num_saves, require_space
 from sft.training.fewer_bits import apply_fewer_bits
 from sft.training.gather import loading_whole_models, share_out_again
 from sft.training.launch import announce, is_main_process, quiet_libraries
+from sft.training.memory.check import check_memory
+from sft.training.memory.fit import Fit
+from sft.training.memory.measured import Before, MemoryWatch
 from sft.training.method import describe_method
 from sft.training.parallel import (
     StrategyCheck,
@@ -98,6 +101,8 @@ class AssembledRun:
     trainer: RunTrainer
     checkpoint: Path | None
     """Where it goes on from."""
+    fit: Fit | None = None
+    """What it was estimated to need, where that was asked for and could be told."""
 
 
 def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> RunResult:
@@ -127,6 +132,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     context = start_context(strategy)
     plan = make_plan(config, data, row_groups=strategy.mesh.row_groups)
     only_saved = is_last(checkpoint, plan)
+    fit = None if only_saved else check_memory(config, strategy, plan, tokenizer)
+    before = Before.now()
     with loading_whole_models() if only_saved else nullcontext():
         model = build_model(config, tokenizer, whole=only_saved)
     settle_attention(model, config, data, pad_id(tokenizer), context)
@@ -142,7 +149,9 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
     folder = Path(config.output_dir)
     trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(trainer, folder, running)))
-    run = AssembledRun(config, plan, tokenizer, model, trainer, checkpoint)
+    if fit is not None:
+        trainer.add_callback(MemoryWatch(fit, before, folder))
+    run = AssembledRun(config, plan, tokenizer, model, trainer, checkpoint, fit)
     record_beginning(run, strategy)
     return run
 
@@ -180,6 +189,7 @@ def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
     """
     config, folder = run.config, Path(run.config.output_dir)
     record = describe_run(config, run.plan, run.model, kernels=kernels_of(config, run.model).to_dict())
+    record["memory"] = None if run.fit is None else run.fit.to_dict()
     record["fingerprints"] = json.loads(told_by_first(json.dumps(record["fingerprints"])))
     if run.checkpoint is not None:
         before = read_identity(run.checkpoint)

@@ -11,7 +11,7 @@ from sft.config import SFTConfig
 from sft.errors import ModelError
 from sft.models.attention import compile_around
 from sft.models.freezing import decoder_layers
-from sft.training.cpu_memory import keep_freed_memory
+from sft.training.cpu_memory import give_back_freed_memory, keep_freed_memory
 from sft.training.launch import announce
 from sft.training.parallel import trains_on_cpu
 
@@ -37,15 +37,31 @@ def speed_callbacks(model: PreTrainedModel, config: SFTConfig) -> list[TrainerCa
         ModelError: a layer is chosen that the model does not have, or its layers cannot be recomputed one by one.
     """
     found: list[TrainerCallback] = []
-    if config.keep_cpu_memory and trains_on_cpu():
-        found.append(KeepMemory())
+    if trains_on_cpu():
+        found.append(KeepMemory() if config.keep_cpu_memory else GiveMemoryBack())
+    recomputed = chosen_layers(model, config)
+    return found if recomputed is None else [*found, RecomputeChosen(*recomputed)]
+
+
+def recompute_chosen(model: PreTrainedModel, config: SFTConfig) -> None:
+    """Have only the chosen layers recomputed, in a model that was told to recompute all."""
+    if (recomputed := chosen_layers(model, config)) is not None:
+        switch_layers(*recomputed)
+
+
+def chosen_layers(model: PreTrainedModel, config: SFTConfig) -> tuple[nn.ModuleList, frozenset[int]] | None:
+    """The layers of a model and the numbers of those that are recomputed; None where it is all or none.
+
+    Raises:
+        ModelError: a layer is chosen that the model does not have, or its layers cannot be recomputed one by one.
+    """
     chosen, every = config.gradient_checkpointing_layers, config.gradient_checkpointing_every
     if config.gradient_checkpointing and (chosen is not None or every > 1):
         asked = "gradient_checkpointing_every" if chosen is None else "gradient_checkpointing_layers"
         stack = layers_of(model, asked)
         numbers = range(0, len(stack), every) if chosen is None else chosen
-        found.append(RecomputeChosen(stack, numbers_of_layers(numbers, stack, asked)))
-    return found
+        return stack, numbers_of_layers(numbers, stack, asked)
+    return None
 
 
 def layers_of(model: PreTrainedModel, asked: str) -> nn.ModuleList:
@@ -90,6 +106,15 @@ class KeepMemory(TrainerCallback):  # type: ignore[misc]
         keep_freed_memory()
 
 
+class GiveMemoryBack(TrainerCallback):  # type: ignore[misc]
+    """Has the C library give large blocks back, so that the process holds what is alive and little more."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        give_back_freed_memory()
+
+
 class RecomputeChosen(TrainerCallback):  # type: ignore[misc]
     """Recomputes some layers only, once the Trainer has switched all of them on."""
 
@@ -100,5 +125,10 @@ class RecomputeChosen(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        for number, layer in enumerate(self.stack):
-            layer.gradient_checkpointing = number in self.chosen  # type: ignore[assignment]
+        switch_layers(self.stack, self.chosen)
+
+
+def switch_layers(stack: nn.ModuleList, chosen: frozenset[int]) -> None:
+    """Recompute the chosen layers and no others."""
+    for number, layer in enumerate(stack):
+        layer.gradient_checkpointing = number in chosen  # type: ignore[assignment]

@@ -9,8 +9,7 @@ import numpy as np
 
 from sft.config import SFTConfig
 from sft.data.collate import TrainingRows
-from sft.data.store import ExampleStore
-from sft.data.types import Example, Pack, Source
+from sft.data.types import Example, Source
 
 Rows = Sequence[Sequence[Example]]
 
@@ -43,11 +42,18 @@ class HeaviestBatch:
         return f"{len(self.rows)} row{plural} of {self.width:,} tokens{made_up}"
 
 
-def heaviest_batch(store: ExampleStore, packs: Sequence[Pack] | None, *, batch_size: int) -> HeaviestBatch:
-    """The longest rows of prepared data, as many as share a forward pass."""
-    rows = TrainingRows(store, packs)
-    longest = np.argsort(-rows.lengths, kind="stable")[:batch_size]
-    return HeaviestBatch([rows[int(index)] for index in longest], packs is not None, store.weighted, False)
+def heaviest_batch(rows: TrainingRows, groups: Sequence[Sequence[int]] | None, *, batch_size: int) -> HeaviestBatch:
+    """The longest rows of prepared data, as many as share a forward pass.
+
+    Args:
+        groups: rows that share one, where that is decided by their tokens; ``batch_size`` is of no meaning then.
+    """
+    lengths = rows.lengths
+    if groups is None:
+        chosen = np.argsort(-lengths, kind="stable")[:batch_size].tolist()
+    else:
+        chosen = max(groups, key=lambda group: len(group) * int(lengths[list(group)].max()))
+    return HeaviestBatch([rows[index] for index in chosen], rows.packs is not None, rows.store.weighted, False)
 
 
 def imagined_batch(config: SFTConfig, *, batch_size: int) -> HeaviestBatch:

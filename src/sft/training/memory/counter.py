@@ -22,7 +22,7 @@ GROUPED = getattr(torch.ops.aten, "_grouped_mm", None) and torch.ops.aten._group
 only."""
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts storages of tensors without content, from their making until nothing holds them, and the most at a time.
 
     Enter it inside a FakeTensorMode. Operations on real tensors only (ids, labels, places of documents) are carried
@@ -30,7 +30,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kind = "activations"
         """What is made now is counted as."""
         self.live: Counter[str] = Counter()

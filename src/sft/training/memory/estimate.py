@@ -13,6 +13,7 @@ import transformers
 from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
+from sft.data.collate import TrainingRows
 from sft.models.families import model_type_of
 from sft.training.memory.batch import HeaviestBatch, heaviest_batch, imagined_batch, parts_of_rows, shortened
 from sft.training.memory.cache_of_answers import generation_bytes
@@ -54,12 +55,16 @@ class Estimate:
 
     moments: tuple[Moment, ...]
     """Forward and backward, the optimizer's step, and where there is one, evaluation and answers."""
+    first_step: int
+    """The most in the first step, when forward and backward find no states of the optimizer yet."""
     batch: str
     """The heaviest batch, in words."""
     host: int = 0
     """Bytes that lie in the machine's memory instead of the device's."""
     paged: int = 0
     """Optimizer states that may leave the device when it is short of memory."""
+    leaves_holes: bool = False
+    """On a CPU: what is freed stays with the process, and not all of it can be used again (keep_cpu_memory)."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -71,12 +76,6 @@ class Estimate:
     def training_peak(self) -> Moment:
         """The same without answers, whose share is a bound and not what they will take."""
         return max((moment for moment in self.moments if moment.name != ANSWERS), key=lambda moment: moment.total)
-
-    @property
-    def first_step(self) -> int:
-        """The most in the first step, when forward and backward find no states of the optimizer yet."""
-        forward, step = self.moments[0], self.moments[1]
-        return max(forward.total - forward.parts["optimizer"], step.total)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for run.json and ``sft plan --json``."""
@@ -155,12 +154,15 @@ def put_together(
         moments.append(Moment("evaluation", stays | traced.evaluation))
     if answers := generation_bytes(config, model_config):
         moments.append(Moment(ANSWERS, stays | {"answers": answers}))
+    first = max(moments[0].total - stays["optimizer"], moments[1].total)
     return Estimate(
         moments=tuple(moments),
+        first_step=first,
         batch=batch.describe(),
+        leaves_holes=not place.on_accelerator and config.keep_cpu_memory,
         host=held.host,
         paged=held.optimizer if on_host else 0,
-        notes=_notes(config, held, model_config, is_known=states.is_known),
+        notes=_notes(config, held, model_config, place, is_known=states.is_known),
     )
 
 
@@ -170,14 +172,16 @@ def batch_of(config: SFTConfig, strategy: AskedStrategy, plan: Plan | None) -> H
     if plan is None:
         batch = imagined_batch(config, batch_size=size)
     else:
-        batch = heaviest_batch(plan.data.train.examples, plan.train_packs, batch_size=size)
+        rows = TrainingRows(plan.data.train.examples, plan.train_packs, computed=plan.train_computed)
+        batch = heaviest_batch(rows, plan.batches, batch_size=size)
     return parts_of_rows(batch, strategy.mesh.context)
 
 
 def _evaluated(config: SFTConfig, plan: Plan | None) -> HeaviestBatch | None:
     if plan is None or plan.data.eval is None or not config.do_eval:
         return None
-    return heaviest_batch(plan.data.eval.examples, plan.eval_packs, batch_size=config.per_device_eval_batch_size)
+    rows = TrainingRows(plan.data.eval.examples, plan.eval_packs, computed=plan.eval_computed)
+    return heaviest_batch(rows, None, batch_size=config.per_device_eval_batch_size)
 
 
 def _conditions(
@@ -226,10 +230,16 @@ def _trace(
     )
 
 
-def _notes(config: SFTConfig, held: Held, model_config: Any, *, is_known: bool) -> tuple[str, ...]:
+def _notes(config: SFTConfig, held: Held, model_config: Any, place: Place, *, is_known: bool) -> tuple[str, ...]:
     notes = list(held.notes)
+    if not place.on_accelerator and config.keep_cpu_memory:
+        notes.append("keep_cpu_memory leaves holes between blocks: the process may come to hold up to twice as much")
     if not is_known:
         notes.append(f"what {config.optim} keeps is not known here: two numbers a weight were taken, as for AdamW")
+    if config.offload_activations:
+        notes.append(
+            "activations are counted as if they stayed on the device (offload_activations moves the large ones)"
+        )
     if config.stage == "dpo":
         notes.append("TRL makes the loss of pairs by a head of its own: roughly")
     if model_type_of(model_config) in STEP_BY_STEP:

@@ -98,7 +98,9 @@ def describe_first_step(measured: int, fit: Fit) -> str:
     expected = fit.estimate.first_step
     off = expected / max(1, measured) - 1
     verdict = f"{abs(off):.0%} {'more' if off > 0 else 'less'}"
-    if abs(off) > DOUBT:
+    if off < 0 and fit.estimate.leaves_holes:
+        verdict += ", the holes that keep_cpu_memory leaves among it"
+    elif abs(off) > DOUBT:
         verdict += ": further off than estimates should be"
     line = f"memory: the first step, the heaviest, took {describe_bytes(measured)} at most; {describe_bytes(expected)} "
     line += f"were estimated, {verdict}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sft.export.memory import available_memory, resident_memory
+from sft.export.memory import available_memory
 from sft.training.launch import local_rank
 
 CUDA_WORKSPACE = 32 << 20
@@ -23,8 +23,6 @@ class Place:
     free: int | None
     """Bytes that a run could take; None where it is not known."""
     total: int | None
-    program: int = 0
-    """Bytes that this process holds already and that are no tensors: code and the like. Not part of ``free``."""
 
     @property
     def on_accelerator(self) -> bool:
@@ -37,13 +35,13 @@ def find_place() -> Place:
     if torch.cuda.is_available():
         index = local_rank() % torch.cuda.device_count()
         free, total = torch.cuda.mem_get_info(index)
-        free += torch.cuda.memory_reserved(index)
-        return Place("cuda", torch.cuda.get_device_name(index), free - CUDA_WORKSPACE, total)
+        room = int(free) + torch.cuda.memory_reserved(index) - CUDA_WORKSPACE
+        return Place("cuda", torch.cuda.get_device_name(index), room, int(total))
     if torch.backends.mps.is_available():
         total = int(torch.mps.recommended_max_memory())
         return Place("mps", "Apple GPU", total - int(torch.mps.current_allocated_memory()), total)
-    free = available_memory()
-    return Place("cpu", "this machine's memory", free, free, resident_memory() or 0)
+    there = available_memory()
+    return Place("cpu", "this machine's memory", there, there)
 
 
 def imagined_gpu(size: int) -> Place:

@@ -58,42 +58,42 @@ def propose(
     plan: Plan | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> list[Proposal]:
-    """Changes from the smallest to the largest, each alone; behind them, where none is enough, each with those before.
+    """Changes from the smallest to the largest, each alone; behind them, where none is enough, several together.
 
     The list ends with the first that fits, or with what needs least.
     """
     tried: list[Proposal] = []
-
-    def attempt(change: Change, devices: int | None = None) -> bool:
+    for change, devices in _attempts(config, strategy, place):
         changed = _changed(config, change)
         shared = strategy if devices is None else replace(strategy, name="FSDP2", num_processes=devices)
         if changed is None:
-            return False
+            continue
         try:
             found = estimate(changed, shared, place, plan=plan, tokenizer=tokenizer)
         except Unknown:
-            return False
-        fits = Fit(found, place).fits
-        tried.append(Proposal(change, devices, found, fits))
-        return fits
+            continue
+        tried.append(Proposal(change, devices, found, Fit(found, place).fits))
+        if tried[-1].fits:
+            break
+    return tried
 
-    together: dict[str, Any] = {}
+
+def _attempts(config: SFTConfig, strategy: AskedStrategy, place: Place) -> Iterator[tuple[Change, int | None]]:
     changes = list(_changes(config, place))
     for change in changes:
-        if attempt(change):
-            return tried
+        yield change, None
+    gentle: dict[str, Any] = {}
     for change in changes:
-        together |= change
-        if len(together) > len(change) and "use_lora" not in change and attempt(dict(together)):
-            return tried
+        if "use_lora" not in change:
+            gentle |= change
+    yield gentle, None
+    without_optimizer = {name: value for name, value in gentle.items() if name != "optim"}
     for change in changes:
-        if "use_lora" in change and attempt({**_without_optimizer(together), **change}):
-            return tried
-    if place.on_accelerator:
-        for devices in DEVICES:
-            if devices > strategy.num_processes and attempt(_without_adapter(together), devices):
-                return tried
-    return tried
+        if "use_lora" in change:
+            yield {**without_optimizer, **change}, None
+    for devices in DEVICES if place.on_accelerator else ():
+        if devices > strategy.num_processes:
+            yield without_optimizer, devices
 
 
 def describe_proposals(proposals: list[Proposal]) -> str:
@@ -140,14 +140,6 @@ def _changed(config: SFTConfig, change: Change) -> SFTConfig | None:
         return config.replace(**change)
     except ConfigError:
         return None  # it does not go with the rest of this config
-
-
-def _without_optimizer(change: Change) -> dict[str, Any]:
-    return {name: value for name, value in change.items() if name != "optim"}
-
-
-def _without_adapter(change: Change) -> dict[str, Any]:
-    return {name: value for name, value in change.items() if name not in ("use_lora", "load_in_4bit", "optim")}
 
 
 def _written(value: Any) -> str:

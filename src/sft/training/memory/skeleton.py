@@ -69,7 +69,7 @@ def build_skeleton(
     if config.use_lora and config.adapter_name_or_path is not None:
         return _with_loaded_adapter(model, config.adapter_name_or_path)
     plain = config if config.init_lora_weights == "default" else config.replace(init_lora_weights="default")
-    return choose_trained(model, tokenizer, plain, strategy)  # type: ignore[arg-type]
+    return choose_trained(model, tokenizer, plain, strategy)
 
 
 def resolved_dtype(config: SFTConfig, model_config: Any) -> torch.dtype:
@@ -96,7 +96,7 @@ def _with_loaded_adapter(model: PreTrainedModel, folder: str) -> Any:
 
 
 def tensor_bytes(model: nn.Module) -> int:
-    """Bytes of the weights and buffers of a model, each storage once."""
+    """Bytes of the weights and buffers of a model; what two share counts once."""
     storages = {
         tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes()
         for tensor in (*model.parameters(), *model.buffers())

@@ -25,6 +25,8 @@ BITSANDBYTES = {
 TORCHAO = {"adamw_torch_8bit": (8, 256), "adamw_torch_4bit": (4, 128)}
 """Bits of torchao's two states, and how many values share a scale."""
 
+WITHOUT_TEMPORARIES = ("adamw_torch_fused", "sgd", "lomo")
+
 LIKE_ADAM = 2
 """States taken for an optimizer that is not known here."""
 
@@ -93,7 +95,7 @@ def _adafactor(weight: TrainedWeight) -> int:
 
 def _temporaries(name: str, largest: int, all_of_them: int, *, on_accelerator: bool) -> int:
     """PyTorch goes tensor by tensor on a CPU and over all of them at once on a GPU, unless its kernel is fused."""
-    if name in ("adamw_torch_fused", "sgd", "lomo") or name in BITSANDBYTES:
+    if name in WITHOUT_TEMPORARIES or name in BITSANDBYTES:
         return 0
     if name in OWN_PRECISION and on_accelerator:
         return all_of_them

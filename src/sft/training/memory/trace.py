@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,9 @@ from sft.training.head_loss import BUFFER_BYTES, form_of, is_plain_linear
 from sft.training.loss import summed_loss
 from sft.training.memory.batch import HeaviestBatch
 from sft.training.memory.counter import LiveBytes
+from sft.training.memory.few_bits import FewBitsLinear
 from sft.training.memory.skeleton import build_skeleton, tensor_bytes
+from sft.training.speed import recompute_chosen
 
 SLICES = 2
 """Forward passes of a traced step, where a step has several: the second finds gradients there, as all others do."""
@@ -64,7 +66,7 @@ class Traced:
     step: dict[str, int]
     """By kind, when most was alive in forward and backward: gradients, activations, head."""
     evaluation: dict[str, int]
-    """The same of a forward pass without gradients; empty where there is none."""
+    """The same as ``step`` of a forward pass without gradients; empty where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def trace_step(
         layer, outside = _by_place(model)
         return Traced(
             weights=tensor_bytes(model) + (0 if reference is None else tensor_bytes(reference)),
-            elements=sum(parameter.numel() for parameter in model.parameters()),
+            elements=_elements(model),
             trained=_trained_weights(model),
             largest_layer=layer,
             outside=outside,
@@ -121,8 +123,9 @@ def trace_step(
 @contextmanager
 def _without_content(on_accelerator: bool) -> Iterator[LiveBytes]:
     """Tensors made inside have shapes only and are counted; the head's buffer is that of the device planned for."""
-    before = BUFFER_BYTES["cpu"]
+    before, converted = BUFFER_BYTES["cpu"], nn.Module._apply
     BUFFER_BYTES["cpu"] = BUFFER_BYTES["accelerator" if on_accelerator else "cpu"]
+    nn.Module._apply = _convert  # type: ignore[method-assign]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -130,6 +133,18 @@ def _without_content(on_accelerator: bool) -> Iterator[LiveBytes]:
                 yield counter
     finally:
         BUFFER_BYTES["cpu"] = before
+        nn.Module._apply = converted  # type: ignore[method-assign]
+
+
+def _convert(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+    """``Module.to`` and its like. PyTorch's own swaps tensors without content, which they refuse."""
+    for one in module.modules() if recurse else [module]:
+        for name, parameter in one.named_parameters(recurse=False):
+            with torch.no_grad():
+                getattr(one, name).data = function(parameter)
+        for name, buffer in one.named_buffers(recurse=False):
+            one._buffers[name] = function(buffer)
+    return module
 
 
 class _Run:
@@ -157,11 +172,10 @@ class _Run:
         if config.gradient_checkpointing:
             asked = config.training_arguments.get("gradient_checkpointing_kwargs") or {"use_reentrant": False}
             model.gradient_checkpointing_enable({**asked, "preserve_rng_state": False})
+            recompute_chosen(model, config)
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(
-                    lambda one: counter.relabel(one.grad, "gradients")  # type: ignore[arg-type]
-                )
+                parameter.register_post_accumulate_grad_hook(lambda one: counter.relabel(one.grad, "gradients"))
 
         def begin_head(_module: nn.Module, _args: Any) -> None:
             counter.kind = "head"
@@ -197,9 +211,9 @@ class _Run:
         head = self.model.get_output_embeddings()
         if self.config.stage == "dpo":
             return self._loss_of_pairs(head, batch)
-        inputs = Collator(
-            0, packed=batch.packed, weighted=batch.weighted, by_document=uses_documents(self.model)
-        )(batch.rows)
+        inputs = Collator(0, packed=batch.packed, weighted=batch.weighted, by_document=uses_documents(self.model))(
+            batch.rows
+        )
         in_one_pass = is_plain_linear(head) and not self.conditions.makes_logits
         form = form_of(self.model.config) if in_one_pass else None
         loss, outputs = summed_loss(head, _Wrapped(self.model, self._precision), inputs, form)
@@ -234,6 +248,13 @@ class _Wrapped(nn.Module):
     def forward(self, **inputs: Any) -> Any:
         with self.precision():
             return self.model(**inputs)
+
+
+def _elements(model: nn.Module) -> int:
+    """Numbers of the weights; those held in few bits as they are multiplied."""
+    packed = [module for module in model.modules() if isinstance(module, FewBitsLinear)]
+    more = sum(module.in_features * module.out_features - module.weight.numel() for module in packed)
+    return more + sum(parameter.numel() for parameter in model.parameters())
 
 
 def _trained_weights(model: nn.Module) -> tuple[TrainedWeight, ...]:
