@@ -1,0 +1,57 @@
+"""What a run will compute, counted before it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from sft.config import SFTConfig
+from sft.data.prepare import prepare
+from sft.training.plan import Plan, describe_plan, make_plan
+
+
+@pytest.fixture
+def plan(tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path) -> Any:
+    """The plan of forty rows, whose template writes a newline behind the token that ends an answer."""
+
+    def make(**changes: Any) -> Plan:
+        config = SFTConfig(
+            model_name_or_path=str(tiny_model_folder),
+            data_path=str(alpaca_file),
+            cache_dir=str(tmp_path / "cache"),
+            max_length=128,
+            gradient_accumulation_steps=1,
+            num_train_epochs=1,
+            **changes,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
+        return make_plan(config, prepare(config, tokenizer, quiet=True), row_groups=1)
+
+    return make
+
+
+def test_the_newline_behind_each_answer_is_left_out_and_counted(plan: Any) -> None:
+    for packing in (False, True):
+        found = plan(packing=packing)
+        assert found.tokens_left_out == 40
+        assert found.to_dict()["tokens_left_out"] == 40
+        assert "40 tokens behind the last trained one" in describe_plan(found)
+    assert sum(found.train_computed[i] for pack in found.train_packs for i in pack) == found.train_computed.sum()
+
+
+def test_experts_that_count_every_token_see_every_token(plan: Any) -> None:
+    found = plan(router_aux_loss=True)
+    assert found.tokens_left_out == 0
+    assert "behind the last trained one" not in describe_plan(found)
+
+
+def test_steps_of_batches_by_tokens_are_known_beforehand(plan: Any) -> None:
+    found = plan(tokens_per_batch=512)
+    assert found.steps == len(found.batches) < 40
+    widest = [max(found.train_computed[row] for row in batch) * len(batch) for batch in found.batches]
+    assert max(widest) <= 512
+    assert f"{len(found.batches)} by tokens" in describe_plan(found)
+    assert f"{found.steps} of 1 batches each" in describe_plan(found)
