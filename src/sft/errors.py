@@ -5,6 +5,7 @@
     │   ├── ConfigError          an option, a config file or a combination of options (also a ValueError)
     │   ├── DataError            a source, a row or what is left of the rows (also a ValueError)
     │   │   ├── RowError         one row that cannot be used; counted under max_bad_rows
+    │   │   ├── TooManyBadRows   more of them than max_bad_rows allows; holds the list of all
     │   │   └── TemplateError    a chat template that cannot carry an honest loss mask
     │   ├── ModelError           a model, tokenizer or adapter that cannot be used as asked (also a ValueError)
     │   ├── TrainingDiverged     losses or gradients that are no numbers, again and again; nothing of them was applied
@@ -21,7 +22,8 @@ A message says what was asked, what was found (value, file, line), why that cann
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 EXIT_DONE = 0
 EXIT_OURS = 1
@@ -68,6 +70,15 @@ class RowError(DataError):
 
     def __str__(self) -> str:
         return f"{self.source}: {self.reason}" + (f". {self.advice}" if self.advice else "")
+
+
+class TooManyBadRows(DataError):
+    """More rows are unusable than ``max_bad_rows`` allows."""
+
+    def __init__(self, message: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.rows = rows
+        """One entry for each of them, for ``bad_rows.jsonl``."""
 
 
 class TemplateError(DataError):

@@ -58,7 +58,7 @@ BAD_FILES = {
     "comma too many": BadFile("d.json", b"[\n" + LINE + b",\n]", "d.json:4", "comma stands before"),
     "single quotes": BadFile("d.jsonl", LINE + b"{'instruction': 'a'}\n", "d.jsonl:2", "double quotes"),
     "two objects on a line": BadFile("d.jsonl", LINE + LINE[:-1] + LINE, "d.jsonl:2", "More text follows"),
-    "plain text": BadFile("d.json", b"Once upon a time\n", "d.json:1", "unexpected 'Once upon a time"),
+    "plain text": BadFile("d.json", b"Once upon a time\n", "d.json:1", "unexpected 'O'"),
     "repeated key": BadFile("d.jsonl", LINE + b'{"output": "b", "output": "c"}', "d.jsonl:2", "repeated key"),
     "NaN": BadFile("d.jsonl", LINE + b'{"instruction": "a", "output": NaN}', "d.jsonl:2", "NaN is not JSON"),
     "half an emoji": BadFile("d.jsonl", LINE + b'{"output": "\\ud83d"}', "d.jsonl:2", "half a character"),

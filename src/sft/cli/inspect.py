@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
     """Examples as training would see them, in the order of the rows; what is left out is named on stderr."""
+    from sft.data.bad_rows import Refused
     from sft.data.blocks import make_blocks
     from sft.data.making import make_in_full, make_renderer
     from sft.data.readings import open_readings
@@ -71,10 +72,10 @@ def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
     from sft.data.types import BadRow, Conversation
 
     class SpokenReport(DataReport):
-        def reject(self, place: str, reason: str) -> None:
-            print(f"sft: rejected: {place}", file=sys.stderr)
+        def reject(self, row: Refused) -> None:
+            print(f"sft: rejected: {row}", file=sys.stderr)
 
-        def drop(self, place: str, reason: str, length: int) -> None:
+        def drop(self, place: str, reason: str, length: int, tokens: int | None = None) -> None:
             print(f"sft: dropped: {place}: {length} tokens, {reason}", file=sys.stderr)
 
     report = SpokenReport()
@@ -82,7 +83,7 @@ def _examples(config: SFTConfig, tokenizer: Any) -> Iterator[Example]:
     def conversations() -> Iterator[Conversation]:
         for item in open_readings(config)["train"].items():
             if isinstance(item, BadRow):
-                report.reject(str(item), item.reason)
+                report.reject(item)
             else:
                 yield item
 

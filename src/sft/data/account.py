@@ -43,10 +43,21 @@ class Account:
         if not self.reading.is_counted:
             report.add(self.read)
         del report.rejected_places[PLACES_KEPT:]
-        refuse_bad_rows(report.rejected, report.rejected_places, rows=report.rows, max_bad_rows=max_bad_rows)
+        refuse(report, max_bad_rows)
         if not report.conversations and not self.reading.is_counted:
             raise DataError(explain_none(self.reading.specs, report.rows, report.rejected))
         report.add(self.made)
-        refuse_bad_rows(report.rejected, report.rejected_places, rows=report.rows, max_bad_rows=max_bad_rows)
+        refuse(report, max_bad_rows)
         report.generation_kwargs = agreed_kwargs(list(self._answer_kwargs), template_kwargs)
         return report
+
+
+def refuse(report: DataReport, max_bad_rows: int) -> None:
+    """Raise when more rows are unusable than the user allows."""
+    refuse_bad_rows(
+        report.rejected,
+        report.rejected_places,
+        rows=report.rows,
+        max_bad_rows=max_bad_rows,
+        listed=report.bad_rows,
+    )

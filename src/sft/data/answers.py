@@ -15,6 +15,7 @@ from typing import Any
 from sft.data.control import ControlTokens
 
 SNIPPET = 60
+_WORDS = re.compile(r"(<\|?/?[\w|]{1,24}>|\[/?[A-Z_]{1,16}\])|\w+")
 EMPTY_THOUGHTS = re.compile(r"(?:\s*<think>)?\s*</think>")
 """A block of thoughts that holds none, or the rest of it where the prompt has begun it."""
 
@@ -107,10 +108,14 @@ def thoughts_of(message: Mapping[str, Any]) -> str:
 
 
 def snippet(text: str, *, end: bool = False) -> str:
-    """A short quoted piece of a text, its first or its last characters."""
-    if len(text) <= SNIPPET:
-        return repr(text)
-    return repr("..." + text[-SNIPPET:]) if end else repr(text[:SNIPPET] + "...")
+    """A short quoted piece of a text, its first or its last characters, for messages.
+
+    Letters and digits are shown as x, except in what may be control tokens: rows may be private. What is wrong with a
+    template shows in the marks and spaces; ``sft inspect`` shows the row itself.
+    """
+    if len(text) > SNIPPET:
+        text = "..." + text[-SNIPPET:] if end else text[:SNIPPET] + "..."
+    return repr(_WORDS.sub(lambda found: found.group(1) or "x" * len(found.group()), text))
 
 
 def differing(one: str, other: str) -> tuple[str, str]:
@@ -187,7 +192,9 @@ def _end_of_calls(written: str, message: Mapping[str, Any], control: ControlToke
     for part in _parts_of_calls(message):
         found = written.find(part, place, end)
         if found < 0:
-            return Mismatch("the template does not write tool calls", f"it writes {snippet(written)} without {part!r}")
+            return Mismatch(
+                "the template does not write tool calls", f"it writes {snippet(written)} without {snippet(part)}"
+            )
         place = found + len(part)
     return end
 

@@ -51,9 +51,11 @@ def render_documents(
                 )
             document = renderer.render(conversation)[0]
         except RowError as error:
-            report.reject(str(error), error.reason)
+            report.reject(error)
         else:
             report.documents += 1
+            report.rendered += 1
+            report.rendered_tokens += len(document)
             is_weighted = document.weights is not None  # the first token counts too: in a block others precede it
             yield replace(document, weights=np.full(len(document), conversation.weight)) if is_weighted else document
 

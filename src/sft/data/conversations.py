@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import Any
 
+from sft.data.bad_rows import listed
 from sft.data.choice import weighed
 from sft.data.formats import (
     FORMATS,
@@ -20,10 +22,12 @@ from sft.data.formats import (
 from sft.data.sources import Part, SourceSpec, list_parts, read_part
 from sft.data.sources.segments import Segment, read_segment
 from sft.data.types import BadRow, Conversation, Row
-from sft.errors import DataError, RowError
+from sft.errors import DataError, RowError, TooManyBadRows
 
 PLACES_KEPT = 10
 """Bad rows of which the place is kept."""
+REASONS_SHOWN = 12
+"""Reasons that a message names: bad data can have as many as rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,9 @@ class ConversationSet:
     rejected_places: list[str] = field(default_factory=list)
     """The first of them, each with file, line and reason."""
 
+    bad_rows: list[dict[str, Any]] = field(default_factory=list)
+    """All of them, for the file ``bad_rows.jsonl``."""
+
     num_rows: int = 0
     """Rows read, good and bad, each counted once whatever its weight."""
 
@@ -69,6 +76,7 @@ class ConversationSet:
         self.rejected[row.reason] += 1
         if len(self.rejected_places) < PLACES_KEPT:
             self.rejected_places.append(str(row))
+        self.bad_rows.append(listed(row))
 
     def join(self, other: ConversationSet) -> ConversationSet:
         """Both sets, this one first."""
@@ -77,6 +85,7 @@ class ConversationSet:
             formats=self.formats | other.formats,
             rejected=self.rejected + other.rejected,
             rejected_places=(self.rejected_places + other.rejected_places)[:PLACES_KEPT],
+            bad_rows=self.bad_rows + other.bad_rows,
             num_rows=self.num_rows + other.num_rows,
             overlapping=self.overlapping + other.overlapping,
             duplicates=self.duplicates + other.duplicates,
@@ -121,7 +130,9 @@ def read_conversations(
                 read.append(item)
         taken = weighed(len(read), source.spec.weight, source.spec.sample, f"{seed}:{number}")
         found.conversations += [read[position] for position in taken.tolist()]
-    refuse_bad_rows(found.rejected, found.rejected_places, rows=found.num_rows, max_bad_rows=max_bad_rows)
+    refuse_bad_rows(
+        found.rejected, found.rejected_places, rows=found.num_rows, max_bad_rows=max_bad_rows, listed=found.bad_rows
+    )
     if not found.conversations:
         raise DataError(explain_none(specs, found.num_rows, found.rejected))
     return found
@@ -241,25 +252,39 @@ def _read_head(rows: Iterator[Row | BadRow]) -> list[Row | BadRow]:
     return head
 
 
-def refuse_bad_rows(rejected: Counter[str], places: Sequence[str], *, rows: int, max_bad_rows: int) -> None:
+def refuse_bad_rows(
+    rejected: Counter[str],
+    places: Sequence[str],
+    *,
+    rows: int,
+    max_bad_rows: int,
+    listed: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Raise when more rows are unusable than the user allows.
 
     Args:
         rejected: unusable rows by reason.
         places: the first of them, for the message.
         rows: rows read in all.
+        listed: all of them, for ``bad_rows.jsonl``.
+
+    Raises:
+        TooManyBadRows: it holds that list.
     """
     total = rejected.total()
     if total <= max_bad_rows:
         return
     shown = "".join(f"\n  {place}" for place in places[:PLACES_KEPT])
     more = f"\n  ... and {total - PLACES_KEPT} more" if total > PLACES_KEPT else ""
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in rejected.most_common())
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in rejected.most_common(REASONS_SHOWN))
+    if len(rejected) > REASONS_SHOWN:
+        reasons += f", and {len(rejected) - REASONS_SHOWN} other reasons"
     allowed = f"max_bad_rows allows {max_bad_rows}" if max_bad_rows else "none may be (max_bad_rows is 0)"
     way_on = f" --max_bad_rows {total} would go on without them." if total < rows else ""
-    raise DataError(
+    raise TooManyBadRows(
         f"{total} of {rows} rows cannot be used, and {allowed}.{shown}{more}\n"
-        f"By reason: {reasons}.\nMend them, or say with format_type and columns how they are written.{way_on}"
+        f"By reason: {reasons}.\nMend them, or say with format_type and columns how they are written.{way_on}",
+        listed,
     )
 
 

@@ -77,9 +77,11 @@ def _each(
 def fit_examples(made: InFull, renderer: Renderer, config: SFTConfig, report: DataReport) -> Iterator[Example]:
     """The examples of one conversation that fit ``max_length``."""
     if isinstance(made.examples, RowError):
-        report.reject(str(made.examples), made.examples.reason)
+        report.reject(made.examples)
         return
     report.split += len(made.examples) > 1
+    report.rendered += len(made.examples)
+    report.rendered_tokens += sum(map(len, made.examples))
     for example in made.examples:
         yield from fit_example(made.conversation, example, renderer, config, report)
 
@@ -87,6 +89,8 @@ def fit_examples(made: InFull, renderer: Renderer, config: SFTConfig, report: Da
 def fit_run(run: Run, renderer: Renderer, config: SFTConfig, report: DataReport) -> Iterator[Example | Run]:
     """The same for many examples: those that fit stay together."""
     report.split += run.num_split
+    report.rendered += len(run)
+    report.rendered_tokens += int(run.lengths.sum())
     start = 0
     too_long_or_short = (run.lengths > config.max_length) | (run.lengths < config.min_length)
     for place in np.flatnonzero(too_long_or_short).tolist():
@@ -105,7 +109,9 @@ def fit_example(
         report.drop(str(example.source), fitted, len(example))
         return
     if len(fitted) < config.min_length:
-        report.drop(str(example.source), f"shorter than min_length {config.min_length}", len(fitted))
+        too_short = f"shorter than min_length {config.min_length}"
+        report.drop(str(example.source), too_short, len(fitted), len(example))
         return
     report.cut += fitted is not example
+    report.cut_tokens += len(example) - len(fitted)
     yield fitted

@@ -32,6 +32,11 @@ class Pair:
         """Tokens before the answers."""
         return prompt_length(self.chosen)
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of both."""
+        return len(self.chosen) + len(self.rejected)
+
     def __len__(self) -> int:
         """Tokens of the longer of the two."""
         return max(len(self.chosen), len(self.rejected))
@@ -51,14 +56,19 @@ def render_pairs(
             pair = render_pair(conversation, renderer)
             fitting = pair if len(pair) <= config.max_length else shorten(conversation, pair, renderer, config)
         except RowError as error:
-            report.reject(str(error), error.reason)
+            report.reject(error)
             continue
+        report.rendered += SIDES
+        report.rendered_tokens += pair.num_tokens
         if fitting is None:
-            report.drop(str(conversation.source), f"longer than max_length {config.max_length}", len(pair))
+            too_long = f"longer than max_length {config.max_length}"
+            report.drop(str(conversation.source), too_long, len(pair), pair.num_tokens)
         elif np.array_equal(fitting.chosen.input_ids, fitting.rejected.input_ids):
-            report.drop(str(conversation.source), "chosen and rejected are the same", len(fitting))
+            same = "chosen and rejected are the same"
+            report.drop(str(conversation.source), same, len(fitting), pair.num_tokens)
         else:
             report.cut += fitting is not pair
+            report.cut_tokens += pair.num_tokens - fitting.num_tokens
             report.pairs += 1
             yield fitting.chosen
             yield fitting.rejected

@@ -134,7 +134,7 @@ class PieceMaker:
         for item in items:
             read.rows += 1
             if isinstance(item, BadRow):
-                read.reject(str(item), item.reason)
+                read.reject(item)
                 bad += 1
             else:
                 read.conversations += 1

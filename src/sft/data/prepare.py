@@ -16,7 +16,7 @@ import gc
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
+from sft.data.bad_rows import BAD_ROWS, list_bad_rows
 from sft.data.blocks import make_blocks
 from sft.data.cache import CacheEntry, cached
 from sft.data.conversations import MoreRows
@@ -36,7 +37,7 @@ from sft.data.quick import Differs
 from sft.data.readings import Reading, open_readings
 from sft.data.report import DataReport, explain_nothing_trained
 from sft.data.store import ExampleStore, StoreWriter
-from sft.errors import DataError
+from sft.errors import DataError, TooManyBadRows
 
 __all__ = ["PreparedData", "PreparedPart", "make_renderer", "prepare"]
 
@@ -87,8 +88,18 @@ def prepare(
                 start_anew(folder)
                 fill_all(folder, readings, config, tokenizer, quiet=quiet)
 
+    def build_or_list(folder: Path) -> None:
+        try:
+            build(folder)
+        except TooManyBadRows as error:
+            run_folder = Path(config.output_dir)
+            place = run_folder / BAD_ROWS if run_folder.is_dir() else folder.with_suffix(f".{BAD_ROWS}")
+            raise TooManyBadRows(f"{error} {list_bad_rows(error.rows, place)}", error.rows) from None
+
     parts = fingerprints(config, tokenizer, more)
-    entry = cached(parts, build, cache_dir=config.cache_dir, overwrite=config.overwrite_cache)
+    entry = cached(parts, build_or_list, cache_dir=config.cache_dir, overwrite=config.overwrite_cache)
+    with suppress(OSError):  # of an attempt that was refused
+        (Path(config.output_dir) / BAD_ROWS).unlink(missing_ok=True)
     has_eval = (entry.folder / "eval").is_dir()
     return PreparedData(_load(entry, "train"), _load(entry, "eval") if has_eval else None, entry)
 
@@ -125,6 +136,8 @@ def fill_all(
             raise DataError(
                 f"nothing to train in the {name} data: {explain_nothing_trained(report, config.max_length)}"
             )
+        list_bad_rows(report.bad_rows, folder / name / BAD_ROWS)
+        report.bad_rows = []
         (folder / name / REPORT).write_text(json.dumps(report.to_dict()), encoding="utf-8")
         (folder / name / JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(folder / name / DOCUMENTS, ignore_errors=True)

@@ -223,7 +223,7 @@ class Census:
             for item in source.read(account.formats, account.notes):
                 account.rows += 1
                 if isinstance(item, BadRow):
-                    account.reject(str(item), item.reason)
+                    account.reject(item)
                     continue
                 if config.deduplicate:
                     census.digests.append(digest(item))
@@ -238,7 +238,13 @@ class Census:
                         census.kept = None
             census.counts.append(number - before)
         del account.rejected_places[PLACES_KEPT:]
-        refuse_bad_rows(account.rejected, account.rejected_places, rows=account.rows, max_bad_rows=config.max_bad_rows)
+        refuse_bad_rows(
+            account.rejected,
+            account.rejected_places,
+            rows=account.rows,
+            max_bad_rows=config.max_bad_rows,
+            listed=account.bad_rows,
+        )
         return census
 
     def weighed(self, config: SFTConfig) -> tuple[Numbers, DataReport]:
@@ -273,6 +279,7 @@ class Census:
                 rows=found.num_rows,
                 rejected=found.rejected,
                 rejected_places=found.rejected_places,
+                bad_rows=found.bad_rows,
                 overlapping=found.overlapping,
                 formats=found.formats,
                 notes=found.notes,

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sft.data.bad_rows import LISTED, Refused, listed
+
 PLACES_KEPT = 20
-COUNTERS = ("rejected", "overlapping", "dropped")
+REASONS_SHOWN = 12
+COUNTERS = ("rejected", "overlapping", "dropped", "dropped_tokens")
 
 
 @dataclass(kw_only=True)
@@ -27,6 +30,9 @@ class DataReport:
     rejected_places: list[str] = field(default_factory=list)
     """The first few of them: place and reason."""
 
+    bad_rows: list[dict[str, Any]] = field(default_factory=list)
+    """All of them, for the file ``bad_rows.jsonl``; at most ``LISTED``."""
+
     overlapping: Counter[str] = field(default_factory=Counter)
     """Rows that hold what an evaluation will ask, by task and how."""
 
@@ -42,8 +48,20 @@ class DataReport:
     dropped_lengths: list[int] = field(default_factory=list)
     """Their lengths in tokens."""
 
+    dropped_tokens: Counter[str] = field(default_factory=Counter)
+    """Their tokens, by reason."""
+
     cut: int = 0
     """Examples shortened to max_length."""
+
+    cut_tokens: int = 0
+    """Tokens that they lost."""
+
+    rendered: int = 0
+    """Examples before their lengths were looked at (stage pretrain: documents). Without blocks: examples + dropped."""
+
+    rendered_tokens: int = 0
+    """Their tokens: those of the examples + cut_tokens + dropped_tokens."""
 
     split: int = 0
     """Conversations trained as one example per answer, because the template rewrites history."""
@@ -72,16 +90,25 @@ class DataReport:
     stop_token_ids: list[int] = field(default_factory=list)
     """Tokens that end a trained answer."""
 
-    def reject(self, place: str, reason: str) -> None:
-        """Count a row that cannot be used; the first few places are kept."""
-        self.rejected[reason] += 1
+    def reject(self, row: Refused) -> None:
+        """Count and list a row that cannot be used."""
+        self.rejected[row.reason] += 1
         if len(self.rejected_places) < PLACES_KEPT:
-            self.rejected_places.append(place)
+            self.rejected_places.append(str(row))
+        if len(self.bad_rows) < LISTED:
+            self.bad_rows.append(listed(row))
 
-    def drop(self, place: str, reason: str, length: int) -> None:
-        """Count an example left out because of its length; ``place`` is for those who name each one."""
+    def drop(self, place: str, reason: str, length: int, tokens: int | None = None) -> None:
+        """Count an example left out because of its length.
+
+        Args:
+            place: for those who name each one.
+            length: in tokens, as it is held against the limit.
+            tokens: that it had; None: as many.
+        """
         self.dropped[reason] += 1
         self.dropped_lengths.append(length)
+        self.dropped_tokens[reason] += length if tokens is None else tokens
 
     def add(self, other: DataReport) -> None:
         """Take in what became of further rows."""
@@ -97,6 +124,7 @@ class DataReport:
                 own.extend(value)
         self.stop_token_ids = sorted(set(self.stop_token_ids))
         del self.rejected_places[PLACES_KEPT:]
+        del self.bad_rows[LISTED:]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -136,8 +164,12 @@ def explain_nothing_trained(report: DataReport, max_length: int) -> str:
 
 
 def count_reasons(reasons: Counter[str]) -> str:
-    """'12 empty answer, 3 unknown role' in falling order."""
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    """'12 empty answer, 3 unknown role' in falling order; reasons are as many as bad data can think of."""
+    shown = [f"{count} {reason}" for reason, count in reasons.most_common(REASONS_SHOWN)]
+    if len(reasons) > len(shown):
+        left = sum(count for _, count in reasons.most_common()[REASONS_SHOWN:])
+        shown.append(f"{left} for {len(reasons) - REASONS_SHOWN} other reasons")
+    return ", ".join(shown)
 
 
 def histogram(lengths: Sequence[int]) -> dict[str, int]:

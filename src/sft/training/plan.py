@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sft.config import SFTConfig
+from sft.data.bad_rows import BAD_ROWS
 from sft.data.blocks import group_blocks
 from sft.data.packing import pack_examples, pack_in_order, packing_efficiency
 from sft.data.pairs import group_pairs
@@ -167,21 +169,7 @@ def describe_plan(plan: Plan) -> str:
     lines = [("data", f"{report.rows:,} rows -> {describe_examples(report, plan.stage)}")]
     lines += [("format", f"{path}: {how}") for path, how in report.formats.items()]
     lines += [("note", note) for note in report.notes]
-    for name, reasons in (("rejected", report.rejected), ("dropped", report.dropped)):
-        if reasons:
-            lines.append((name, f"{reasons.total():,}: {count_reasons(reasons)}"))
-    if report.overlapping:
-        name = "asked too" if report.contaminated else "left out"
-        what = "trained on all the same (allow_contamination)" if report.contaminated else "evaluation will ask them"
-        lines.append((name, f"{report.overlapping.total():,}: {count_reasons(report.overlapping)}; {what}"))
-    if report.duplicates:
-        lines.append(("duplicates", f"{report.duplicates:,} rows say what an earlier one says; left out (deduplicate)"))
-    if report.cut:
-        lines.append(("cut", f"{report.cut:,} examples shortened by whole turns to max_length"))
-    if report.split:
-        lines.append(
-            ("split", f"{report.split:,} conversations trained answer by answer (the template rewrites history)")
-        )
+    lines += describe_left_out(report, plan.data.cache.folder / "train")
     share = report.trained_tokens / report.tokens
     lines.append(("tokens", f"{report.tokens:,}, of which {report.trained_tokens:,} trained ({share:.0%})"))
     if plan.tokens_left_out:
@@ -203,6 +191,42 @@ def describe_plan(plan: Plan) -> str:
     )
     lines.append(("prepared", f"{'from the cache' if plan.data.cache.hit else 'now'}: {plan.data.cache.why}"))
     return "\n".join(f"  {name:<11}{text}" for name, text in lines)
+
+
+def describe_left_out(report: DataReport, folder: Path) -> list[tuple[str, str]]:
+    """What became of rows and tokens that are not trained on as they are; ``folder`` is where they are prepared."""
+    lines: list[tuple[str, str]] = []
+    for name, reasons in (("rejected", report.rejected), ("dropped", report.dropped)):
+        if reasons:
+            lines.append((name, f"{reasons.total():,}: {count_reasons(reasons)}"))
+    if report.rejected:
+        lines.append(("", f"each of them: {folder / BAD_ROWS}"))
+    if report.overlapping:
+        name = "asked too" if report.contaminated else "left out"
+        what = "trained on all the same (allow_contamination)" if report.contaminated else "evaluation will ask them"
+        lines.append((name, f"{report.overlapping.total():,}: {count_reasons(report.overlapping)}; {what}"))
+    if report.duplicates:
+        lines.append(("duplicates", f"{report.duplicates:,} rows say what an earlier one says; left out (deduplicate)"))
+    if report.cut:
+        lines.append(("cut", f"{report.cut:,} examples shortened by whole turns to max_length"))
+    if report.split:
+        lines.append(
+            ("split", f"{report.split:,} conversations trained answer by answer (the template rewrites history)")
+        )
+    if report.rendered_tokens != report.tokens:
+        lines.append(("rendered", describe_tokens(report)))
+    return lines
+
+
+def describe_tokens(report: DataReport) -> str:
+    """Where every token went that the template wrote."""
+    parts = {
+        "trained": report.trained_tokens,
+        "masked": report.tokens - report.trained_tokens,
+        "cut": report.cut_tokens,
+        "dropped": report.dropped_tokens.total(),
+    }
+    return f"{report.rendered_tokens:,} tokens = " + " + ".join(f"{count:,} {name}" for name, count in parts.items())
 
 
 def describe_examples(report: DataReport, stage: str) -> str:
@@ -229,7 +253,10 @@ def _counts(report: DataReport) -> dict[str, Any]:
         "contaminated": report.contaminated,
         "duplicates": report.duplicates,
         "dropped": dict(report.dropped),
+        "dropped_tokens": dict(report.dropped_tokens),
         "cut": report.cut,
+        "cut_tokens": report.cut_tokens,
+        "rendered_tokens": report.rendered_tokens,
         "split": report.split,
         "tokens": report.tokens,
         "trained_tokens": report.trained_tokens,

@@ -432,7 +432,7 @@ def test_markers_that_disagree(new_tokenizer: Any, body: str, found: str | None)
 def test_an_answer_that_is_not_marked(new_tokenizer: Any) -> None:
     marks = "{% generation %}{{ m.content }}{% endgeneration %}"
     body = "{% if loop.last %}" + marks + "{% else %}{{ m.content }}{% endif %}<|im_end|>\n"
-    with pytest.raises(TemplateError, match="message 2: the answer 'one one' is not marked"):
+    with pytest.raises(TemplateError, match="message 2: the answer 'xxx xxx' is not marked"):
         Renderer(new_tokenizer(marked(body))).render(chat(*TWO_TURNS))
 
 

@@ -9,10 +9,29 @@ from sft.data.sources.json_text import Problem, StrictDecoder
 from sft.data.types import Row
 from sft.errors import RowError
 
+LONGEST_REASON, LONGEST_ADVICE = 120, 400
+"""Names of columns and roles are shown, and data can give them any length."""
+LONGEST_NAME = 32
+
 
 def refuse(row: Row, reason: str, advice: str = "") -> NoReturn:
-    """Say that the row cannot be used. ``reason`` is what such rows are counted by."""
-    raise RowError(row.source, reason, advice)
+    """Say that the row cannot be used. ``reason`` is what such rows are counted by. Neither repeats texts of it."""
+    raise RowError(row.source, clip(reason, LONGEST_REASON), clip(advice, LONGEST_ADVICE))
+
+
+def clip(text: str, longest: int) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def shown_name(name: str) -> str:
+    """The name of a role, part or column; one so long that it may be a text of the data is counted only."""
+    return repr(name) if len(name) <= LONGEST_NAME and "\n" not in name else f"of {len(name)} characters"
+
+
+def shown_columns(row: Row) -> str:
+    """The columns of a row, for advice."""
+    return ", ".join(map(shown_name, row.values)) or "none"
 
 
 def required_text(row: Row, column: str) -> str:
@@ -21,7 +40,7 @@ def required_text(row: Row, column: str) -> str:
     if isinstance(text, str):
         return text
     if column not in row.values:
-        refuse(row, f"no column {column!r}", f"Its columns are {', '.join(map(repr, row.values)) or 'none'}")
+        refuse(row, f"no column {column!r}", f"Its columns are {shown_columns(row)}")
     refuse(row, f"{column!r} is {describe(text)}, not text", f"Found {shorten(text)}")
 
 
@@ -77,6 +96,15 @@ def describe(value: Any) -> str:
 
 
 def shorten(value: Any) -> str:
-    """Return the beginning of a value for a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """Say of a value what may stand in a message: a number as it is, of anything else how large it is."""
+    if value is None or isinstance(value, bool):
+        return describe(value) if value is None else str(value).lower()
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return "a number of more than 20 digits"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return f"a text of {len(value):,} characters"
+    if isinstance(value, dict | list | tuple):
+        return f"{describe(value)} of {len(value):,}"
+    return f"a {type(value).__name__}"

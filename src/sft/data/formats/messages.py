@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sft.data.formats.build import build_conversation
-from sft.data.formats.fields import parsed, refuse
+from sft.data.formats.fields import parsed, refuse, shown_columns
 from sft.data.formats.options import FormatOptions
 from sft.data.formats.turns import read_turns
 from sft.data.types import Conversation, Row
@@ -24,5 +24,4 @@ def chat_column(row: Row, options: FormatOptions) -> str:
     for column in (named,) if named else CHAT_COLUMNS:
         if column in row.values:
             return column
-    shown = ", ".join(map(repr, row.values)) or "none"
-    refuse(row, f"no column {named or CHAT_COLUMNS[0]!r}", f"Its columns are {shown}")
+    refuse(row, f"no column {named or CHAT_COLUMNS[0]!r}", f"Its columns are {shown_columns(row)}")

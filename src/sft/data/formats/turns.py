@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sft.data.formats.fields import describe, read_switch, read_weight, refuse, shorten
+from sft.data.formats.fields import LONGEST_NAME, describe, read_switch, read_weight, refuse, shorten, shown_name
 from sft.data.formats.options import FUNCTION_CALL, ROLE_NAMES, FormatOptions
 from sft.data.formats.tool_calls import read_calls
 from sft.data.types import ROLES, Message, Role, Row
@@ -33,17 +33,19 @@ def _read_turn(row: Row, turn: Any, options: FormatOptions, where: str) -> Messa
         refuse(row, f"a message is {describe(turn)}, not an object", f"{where.capitalize()}: {shorten(turn)}")
     name = turn.get("role", turn.get("from")) if options.role_key is None else turn.get(options.role_key)
     if not isinstance(name, str):
-        found = f"its keys are {', '.join(map(repr, turn)) or 'none'}" if name is None else f"it is {shorten(name)}"
+        keys = ", ".join(map(shown_name, turn)) or "none"
+        found = f"its keys are {keys}" if name is None else f"it is {shorten(name)}"
         refuse(
             row, "a message has no role", f"{where.capitalize()} needs {options.role_key or 'role or from'}; {found}"
         )
     meaning = options.meaning(name)
     if meaning is None:
         known = ", ".join([*ROLE_NAMES, *options.role_names])
+        spelt = name if len(name) <= LONGEST_NAME else "ROLE"
         refuse(
             row,
-            f"unknown role {name!r}",
-            f"{where.capitalize()}. Known are {known}. Say what it means with role_names: {{{name}: assistant}}",
+            f"unknown role {shown_name(name)}",
+            f"{where.capitalize()}. Known are {known}. Say what it means with role_names: {{{spelt}: assistant}}",
         )
     if options.content_key is not None:
         content = turn.get(options.content_key)
@@ -124,7 +126,8 @@ def _read_parts(row: Row, parts: list[Any], where: str) -> tuple[str, str | None
         order = _PART_ORDER.get(kind) if isinstance(kind, str) else None
         if order is None:
             known = ", ".join(_PART_ORDER)
-            refuse(row, f"content part of type {kind!r}", f"{where.capitalize()}. Known types are {known}")
+            shown = shown_name(kind) if isinstance(kind, str) else shorten(kind)
+            refuse(row, f"content part of type {shown}", f"{where.capitalize()}. Known types are {known}")
         if order < last:
             refuse(row, f"content part of type {kind!r} after one that templates write later", where.capitalize())
         last = order

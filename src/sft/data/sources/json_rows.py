@@ -169,7 +169,7 @@ def _kind(value: Any) -> str:
     """What JSON calls it; never what it says."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return {str: "a text", list: "a list"}.get(type(value), "a number")
+    return "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "a number"
 
 
 def _is_json_lines(data: bytes) -> bool:

@@ -76,8 +76,12 @@ class StrictDecoder:
 
 
 def _repeated(pairs: list[tuple[str, Any]]) -> str:
-    keys = [key for key, _ in pairs]
-    return next(key for key in keys if keys.count(key) > 1)
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return key[:32]
+        seen.add(key)
+    return ""
 
 
 def _syntax_problem(text: str, error: json.JSONDecodeError) -> Problem:
@@ -92,7 +96,7 @@ def _syntax_problem(text: str, error: json.JSONDecodeError) -> Problem:
         return Problem("not valid JSON", f"The string that begins {where} is never closed", position)
     if found in "]}" and error.msg.startswith(("Expecting value", "Expecting property", "Illegal trailing comma")):
         return Problem("not valid JSON", f"A comma stands before {found!r} {where}; take it out", position)
-    return Problem("not valid JSON", f"{error.msg} {where}, found {text[position : position + 20]!r}", position)
+    return Problem("not valid JSON", f"{error.msg} {where}, found {found!r}", position)
 
 
 def _depth_problem(start: int) -> Problem:

@@ -226,7 +226,7 @@ def test_a_system_column_goes_first_and_must_not_contradict():
         (chat(user(), assistant(" \n"), user(), assistant()), "empty answer", "Message 2 of 4"),
         (chat(user()), "no answer", "roles are user"),
         (chat(user([{"type": "image", "url": "x"}]), assistant()), "content part of type 'image'", "text, tool_call"),
-        (chat(user(["a"]), assistant()), "content part of type None", ""),
+        (chat(user(["a"]), assistant()), "content part of type null", ""),
         (chat(user([{"type": "text"}]), assistant()), "content part is null, not text", ""),
         (chat(user(), assistant([{"type": "text", "text": "b"}, {"type": "reasoning", "value": "t"}])),
          "content part of type 'reasoning' after one that templates write later", ""),
