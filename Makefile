@@ -31,6 +31,12 @@ test: install ## all tests
 test-fast: install ## the tests without the slow ones
 	$(PYTEST) -m "not slow"
 
+# TRIALS=1000 makes it longer: so many random kills, and five times as many damaged files.
+TRIALS ?= 200
+.PHONY: faults
+faults: install ## kill, damage and starve runs, and see that they go on as if nothing had happened
+	SFT_FAULT_TRIALS=$(TRIALS) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n 2 tests/faults
+
 .PHONY: test-engines
 test-engines: install ## a real SGLang and a real vLLM on the CPU (a quarter of an hour; tests/engines makes their environments)
 	SFT_TEST_ENGINES=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/engines --durations=10
@@ -44,7 +50,7 @@ check: $(VENV)/installed-dev ## format, lint, types, direction of imports
 
 # Ours beside other programs: figures into benchmarks/results, the page docs/benchmarks.md made of them. About twenty
 # minutes of a machine that does nothing else: make bench BENCH_DATA=alpaca_data.json BENCH_TOKENIZER=FOLDER
-BENCH ?= preparation training_step loss_memory generation start_up checkpoints
+BENCH ?= preparation training_step loss_memory generation start_up saving
 BENCH_ARGS_preparation = --data $(BENCH_DATA) --tokenizer $(BENCH_TOKENIZER)
 BENCH_ARGS_training_step = --data $(BENCH_DATA)
 BENCH_ARGS_start_up = --data $(BENCH_DATA)
