@@ -198,7 +198,7 @@ def print_ratios(of: str, ratios: Sequence[float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num_prompts", type=int, default=200)
+    parser.add_argument("--num_prompts", type=int, default=96)
     parser.add_argument("--rows", type=int, default=16, help="prompts answered at once, by both")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="1 where others use the machine too")

@@ -191,12 +191,12 @@ Column("seconds", "seconds", "{:.2f}"),),
         ),
     ),
     Section(
-        "checkpoints",
+        "saving",
         "Checkpoints",
         """A model that makes checkpoints of the size shown, with Adam's two moments, on a local disk. *Stands still*:
         what a save adds between two steps, for the first save of a run and for a later one. *Goes on*: what
         resuming adds before the first step.""",
-        "python benchmarks/checkpoints.py",
+        "python benchmarks/saving.py",
         (
             Column("later_stall", "stands still, s", "{:.2f}"),
             Column("first_stall", "first time, s", "{:.2f}"),
