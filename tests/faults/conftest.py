@@ -146,6 +146,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """Runs that are different to restore."""
 
+SHORT = {"use_lora": True, "lora_dropout": 0.3, "max_steps": 4, "save_steps": 2, "save_total_limit": 1}
+"""One that does all there is to do once or twice: it is started for every write and delete that it makes."""
+
 
 @dataclass
 class Straight:
@@ -171,7 +174,7 @@ def straight(
     def of(kind: str) -> Straight:
         if kind not in known:
             folder = root / kind
-            config = {**settings(fault_rows, tiny_model_folder, root / "cache"), **KINDS[kind]}
+            config = {**settings(fault_rows, tiny_model_folder, root / "cache"), **{**KINDS, "short": SHORT}[kind]}
             nursery.run({**config, "output_dir": str(root / f"first {kind}")}, here=True)
             seen = nursery.run({**config, "output_dir": str(folder)}, count=True)
             assert seen["error"] is None, seen["error"]
