@@ -22,6 +22,7 @@ NAMES = {
     "lora_target_modules": "target_modules",
     "lora_modules_to_save": "modules_to_save",
     "use_bnb_nested_quant": "bnb_4bit_use_double_quant",
+    "activation_offloading": "offload_activations",
 }
 LISTS = ("lora_target_modules", "lora_modules_to_save", "lora_target_parameters")
 """Options that take several words on a command line."""
@@ -42,8 +43,6 @@ NOT_USED = {
     "average_tokens_across_devices": "the loss is always divided by the trained tokens of all devices",
 }
 REFUSED = {
-    "activation_offloading": "activations cannot be moved to the CPU. Use gradient_checkpointing, or fewer examples at "
-    "a time with more gradient_accumulation_steps",
     "dataset_streaming": "rows are prepared before training, not streamed. Take it out",
     "streaming": "rows are prepared before training, not streamed. Take it out",
     "router_aux_loss_coef": "the loss is that of the trained tokens alone. Take it out, or set it in the model's "

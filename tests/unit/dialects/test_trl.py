@@ -38,6 +38,10 @@ def test_silence_gives_trls_defaults_and_says_so() -> None:
     assert config.origins["max_length"] == "default of trl"
 
 
+def test_activations_are_moved_to_the_cpu_where_trl_moves_them() -> None:
+    assert as_config(activation_offloading=True).offload_activations is True
+
+
 @pytest.mark.slow
 def test_defaults_are_those_of_the_installed_trl() -> None:
     from trl import ModelConfig

@@ -32,6 +32,16 @@ def test_checkpointing(asked: dict[str, Any], enabled: bool, kwargs: dict[str, b
     assert arguments.gradient_checkpointing_kwargs == kwargs
 
 
+def test_ligers_losses_are_left_out(tmp_path: Path) -> None:
+    asked = {"use_liger_kernel": True, "liger_kernel_config": {"rope": False, "fused_linear_cross_entropy": True}}
+    arguments = training_arguments(
+        SFTConfig(data_path="d.jsonl", output_dir=tmp_path, **asked), has_eval=False, resuming=False
+    )
+    assert arguments.liger_kernel_config == {
+        "rope": False, "cross_entropy": False, "fused_linear_cross_entropy": False
+    }  # fmt: skip
+
+
 def test_a_tracker_that_is_not_installed_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sft.training.arguments.get_available_reporting_integrations", lambda: ["tensorboard"])
     require_trackers(SFTConfig(report_to=["tensorboard"]))
