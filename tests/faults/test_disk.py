@@ -91,6 +91,22 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_model_is_loade
         refused.note(early and f"{str(folder)!r} cannot be written to" in (seen["error"] or ""), seen)
 
 
+def test_a_clock_that_goes_back_changes_nothing(
+    nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path
+) -> None:
+    reference, chosen, dated = straight("full"), random.Random(3), case("clock set back, times of files scrambled")
+    for trial in range(12 if TRIALS else 2):
+        folder = tmp_path / str(trial)
+        config = {**reference.config, "output_dir": str(folder)}
+        nursery.run(config, script="clock_goes_back", after=reference.seconds * chosen.uniform(0.3, 0.9))
+        for path in list_checkpoints(folder):
+            os.utime(path, (chosen.random() * 1e9,) * 2)
+        seen = nursery.run(config, script="clock_goes_back")
+        kept = [path.name for path in list_checkpoints(folder)]
+        good = not seen["error"] and not difference(folder, reference) and kept == ["checkpoint-9", "checkpoint-12"]
+        dated.note(good, f"{seen}, kept {kept}")
+
+
 @pytest.mark.parametrize("behind", [False, True], ids=["foreground", "background"])
 def test_weights_that_are_no_numbers_replace_no_checkpoint(
     nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path, behind: bool
