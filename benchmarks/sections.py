@@ -179,7 +179,8 @@ SECTIONS = (
         "Start-up",
         """Whole processes, the disk's cache warm. *First step* is from the command to the line that tells of it, full
         fine-tuning of a model with 12 million weights on data prepared before; *imports alone* is a Python that
-        imports torch and the model's class and ends.""",
+        imports torch and the model's class and ends. A plan of the
+        configuration follows a step through the model without content, for which it needs torch.""",
         "python benchmarks/start_up.py --data alpaca_data.json",
         (
 Column("seconds", "seconds", "{:.2f}"),),

@@ -34,11 +34,16 @@ def run(args: argparse.Namespace) -> int:
     """Read, render, count, pack; print the plan and the memory that it needs."""
     config = config_from(args)
     gpu = None if args.gpu_memory is None else read_size(args.gpu_memory)
+    if not args.config_only:
+        require_data(config)
+    if args.owns_process:
+        from sft.training.start_up import import_engine
+
+        import_engine(config)
     if args.config_only:
         found, lines = plan_memory(config, gpu, None, None)
         print(json.dumps({"memory": found}) if args.json else _aligned("memory", lines))
         return 0
-    require_data(config)
     from sft.data.prepare import prepare
     from sft.models.tokenizer import load_tokenizer_for
     from sft.training.build import refuse_packing_by_family
