@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from typing import Any
 import xxhash
 from filelock import FileLock
 
+from sft.errors import UserError
+
 META = "meta.json"
 PARTIAL = ".partial"
+KEPT_SECONDS = 7 * 24 * 3600
 CODE = Path(__file__).resolve().parent
 
 
@@ -40,8 +44,8 @@ def cached(
     """Return the entry for ``parts``, building it first if it is absent.
 
     ``build`` fills a folder beside the final one, which is renamed into place when it is complete; processes that
-    want the same entry at the same time wait for the first. An error takes the folder away; a process that is killed
-    or interrupted leaves it, and the next one that wants the entry gets it to go on with.
+    want the same entry at the same time wait for the first. Data that cannot be used takes the folder away; a process
+    that is killed, interrupted or out of space leaves it, and the next one that wants the entry gets it to go on with.
 
     Args:
         parts: name -> fingerprint of everything that decides the content.
@@ -60,10 +64,12 @@ def cached(
         why = "overwrite_cache is set" if complete else _explain_miss(root, parts)
         if beside.exists():
             why = "an earlier preparation of the same was stopped; this one went on where it stood"
+        else:
+            _forget_old(root)
         beside.mkdir(exist_ok=True)
         try:
             build(beside)
-        except Exception:
+        except UserError:  # other data or options have another folder
             shutil.rmtree(beside, ignore_errors=True)
             raise
         (beside / META).write_text(json.dumps({"parts": dict(parts)}, indent=1), encoding="utf-8")
@@ -74,6 +80,15 @@ def cached(
         os.rename(beside, folder)
         shutil.rmtree(aside, ignore_errors=True)
     return CacheEntry(folder, False, why)
+
+
+def _forget_old(root: Path) -> None:
+    """Take away what was left behind long ago and nobody went on with."""
+    for partial in root.glob(f"*{PARTIAL}"):
+        with suppress(OSError):
+            latest = max(path.stat().st_mtime for path in [partial, *partial.rglob("*")])
+            if time.time() - latest > KEPT_SECONDS:
+                shutil.rmtree(partial)
 
 
 def cache_root(cache_dir: str | None) -> Path:

@@ -13,7 +13,7 @@ from sft.data.pieces import Piece, PieceMaker
 from sft.data.progress import Progress
 from sft.data.readings import Reading
 from sft.data.report import DataReport
-from sft.data.workers import Job, pieces_by_workers
+from sft.data.workers import Job, can_be_sent, pieces_by_workers
 
 MOST_WORKERS = 8
 LANES_EACH = 4
@@ -51,6 +51,8 @@ def pieces_left(
     """The pieces that come after those of the account, from this process or from several."""
     first, skip = account.lane, account.last_row
     num_workers = count_workers(maker.config.preparation_workers, len(reading.lanes) - first)
+    if num_workers > 1 and not can_be_sent(maker.tokenizer):
+        num_workers = 1
     for number in range(first, len(reading.lanes)):
         skipped = skip if number == first else 0
         if num_workers > 1 and not skipped:

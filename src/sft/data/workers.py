@@ -53,6 +53,11 @@ class Failure:
     error: Exception
 
 
+def can_be_sent(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether another process can load it: not where its code is a model's or a script's own."""
+    return type(tokenizer).__module__.startswith("transformers.")
+
+
 def pieces_by_workers(folder: Path, job: Job, first: int, num_workers: int) -> Iterator[Piece]:
     """The pieces of all lanes from ``first`` on, in order.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sft.data.cache import cached, hash_files
+from sft.errors import DataError
 
 PARTS = {"data": "a", "template": "b", "code": "c"}
 
@@ -29,15 +31,39 @@ def test_a_miss_names_the_part_that_changed(tmp_path: Path) -> None:
     assert (changed.hit, changed.why) == (False, "changed since the nearest earlier preparation: template")
 
 
-def test_a_failed_build_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
-    def fail(folder: Path) -> None:
+def test_data_that_cannot_be_used_leaves_nothing(tmp_path: Path) -> None:
+    def refuse(folder: Path) -> None:
         (folder / "half.txt").write_text("half")
-        raise RuntimeError("disk full")
+        raise DataError("no rows")
 
-    with pytest.raises(RuntimeError, match="disk full"):
-        cached(PARTS, fail, cache_dir=str(tmp_path), overwrite=False)
+    with pytest.raises(DataError, match="no rows"):
+        cached(PARTS, refuse, cache_dir=str(tmp_path), overwrite=False)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
     assert cached(PARTS, fill, cache_dir=str(tmp_path), overwrite=False).hit is False
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError, OSError, KeyboardInterrupt])
+def test_what_a_failed_build_leaves_is_gone_on_with(tmp_path: Path, trouble: type[BaseException]) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half.txt").write_text("half")
+        raise trouble("disk full")
+
+    with pytest.raises(trouble, match="disk full"):
+        cached(PARTS, fail, cache_dir=str(tmp_path), overwrite=False)
+    entry = cached(PARTS, fill, cache_dir=str(tmp_path), overwrite=False)
+    assert (entry.hit, "went on where it stood" in entry.why) == (False, True)
+    assert sorted(path.name for path in entry.folder.iterdir()) == ["half.txt", "meta.json", "value.txt"]
+
+
+def test_what_nobody_went_on_with_is_taken_away_after_a_week(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.partial", tmp_path / "new.partial"
+    for folder in (old, new):
+        (folder / "train").mkdir(parents=True)
+        (folder / "train" / "journal.jsonl").touch()
+    for path in (old, old / "train", old / "train" / "journal.jsonl", new):
+        os.utime(path, (0, 0))
+    cached(PARTS, fill, cache_dir=str(tmp_path), overwrite=False)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_overwrite_builds_anew(tmp_path: Path) -> None:
