@@ -32,7 +32,7 @@ from sft.training.launch import let_first_speak
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sft.cli.train", "train a model on your data, save it, and record what was done"),
-    "plan": ("sft.cli.plan", "prepare the data and say what training would do, without training"),
+    "plan": ("sft.cli.plan", "prepare the data and say what training would do and need, without training"),
     "inspect": ("sft.cli.inspect", "show rendered examples with the trained tokens coloured"),
     "merge": ("sft.cli.merge", "merge an adapter into its base model, and compare the two"),
     "export": ("sft.cli.export", "merge or convert a model as an export file of LLaMA-Factory says"),
