@@ -57,8 +57,8 @@ def chosen_layers_without_checkpointing(candidate: Candidate) -> Iterator[str]:
 def layers_chosen_twice(candidate: Candidate) -> Iterator[str]:
     if candidate.gradient_checkpointing_layers is not None and candidate.gradient_checkpointing_every != 1:
         yield (
-            f"{candidate.at('gradient_checkpointing_every')} with {candidate.at('gradient_checkpointing_layers')}: both "
-            "say which layers are recomputed. Leave one of them out."
+            f"{candidate.at('gradient_checkpointing_every')} with {candidate.at('gradient_checkpointing_layers')}: "
+            "both say which layers are recomputed. Leave one of them out."
         )
 
 
