@@ -40,4 +40,5 @@ def _tell(settings: dict[int, int]) -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version") or not hasattr(library, "mallopt"):
         return False
-    return all([bool(library.mallopt(name, value)) for name, value in settings.items()])
+    told = [bool(library.mallopt(name, value)) for name, value in settings.items()]  # all of them, whatever one says
+    return all(told)
