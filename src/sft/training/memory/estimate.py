@@ -31,6 +31,9 @@ STEP_BY_STEP = ("mamba", "falcon_mamba", "jamba", "zamba", "recurrent_gemma", "r
 SHORT_ROWS = (8, 16)
 """Tokens of these rows. What is kept grows by the same for each token."""
 
+MAKING_LOGITS = ("TP", "FSDP1")
+"""Strategies under which the head's weight is never whole where the loss is made."""
+
 ANSWERS = "answers of the model"
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "head", "sharing", "answers")
@@ -113,6 +116,31 @@ def estimate(
         ModelError: the model's config cannot be read.
         Unknown: the model does what cannot be followed without weights.
     """
+    return put_together(config, follow(config, strategy, place, plan=plan, tokenizer=tokenizer), strategy, place)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A step that was followed, and what was followed."""
+
+    traced: Traced
+    batch: HeaviestBatch
+    model_config: Any
+
+
+def follow(
+    config: SFTConfig,
+    strategy: AskedStrategy,
+    place: Place,
+    *,
+    plan: Plan | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Followed:
+    """The longest part of an estimate; of ``strategy`` only the name and the sharing of rows count.
+
+    Raises:
+        ModelError, Unknown: as for ``estimate``.
+    """
     batch = batch_of(config, strategy, plan)
     conditions = _conditions(config, strategy, place, tokenizer)
     model_config = read_model_config(config)
@@ -121,13 +149,12 @@ def estimate(
             traced = _trace(config, model_config, batch, _evaluated(config, plan), conditions)
     except Exception as error:
         raise Unknown(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
-    return put_together(config, traced, strategy, place, batch, model_config)
+    return Followed(traced, batch, model_config)
 
 
-def put_together(
-    config: SFTConfig, traced: Traced, strategy: AskedStrategy, place: Place, batch: HeaviestBatch, model_config: Any
-) -> Estimate:
+def put_together(config: SFTConfig, followed: Followed, strategy: AskedStrategy, place: Place) -> Estimate:
     """What was traced, with the optimizer's states, as each device has it."""
+    traced, model_config = followed.traced, followed.model_config
     half = config.bf16 or config.fp16
     trained = traced.trained
     if half and _engine_casts(strategy):
@@ -158,7 +185,7 @@ def put_together(
     return Estimate(
         moments=tuple(moments),
         first_step=first,
-        batch=batch.describe(),
+        batch=followed.batch.describe(),
         leaves_holes=not place.on_accelerator and config.keep_cpu_memory,
         host=held.host,
         paged=held.optimizer if on_host else 0,
@@ -191,7 +218,7 @@ def _conditions(
     return Conditions(
         tokenizer=tokenizer,
         strategy=strategy.name,
-        makes_logits=strategy.shards_weights,
+        makes_logits=strategy.name in MAKING_LOGITS,
         half_weights=half if _engine_casts(strategy) else None,
         on_accelerator=place.on_accelerator,
     )

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from sft.config import SFTConfig
 from sft.errors import ConfigError
 from sft.export.merge_result import describe_bytes
-from sft.training.memory.estimate import Estimate, Unknown, estimate
+from sft.training.memory.estimate import Estimate, Followed, Unknown, follow, put_together
 from sft.training.memory.fit import Fit
 from sft.training.memory.place import Place
 from sft.training.memory.states import BITSANDBYTES, TORCHAO
@@ -63,15 +63,19 @@ def propose(
     The list ends with the first that fits, or with what needs least.
     """
     tried: list[Proposal] = []
+    followed: dict[tuple[str, bool], Followed] = {}
     for change, devices in _attempts(config, strategy, place):
         changed = _changed(config, change)
         shared = strategy if devices is None else replace(strategy, name="FSDP2", num_processes=devices)
         if changed is None:
             continue
+        key = (repr(change), devices is None)
         try:
-            found = estimate(changed, shared, place, plan=plan, tokenizer=tokenizer)
+            if key not in followed:
+                followed[key] = follow(changed, shared, place, plan=plan, tokenizer=tokenizer)
         except Unknown:
             continue
+        found = put_together(changed, followed[key], shared, place)
         tried.append(Proposal(change, devices, found, Fit(found, place).fits))
         if tried[-1].fits:
             break
