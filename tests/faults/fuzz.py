@@ -73,7 +73,7 @@ def chat(chosen: random.Random) -> Values:
 
 
 def alpaca(chosen: random.Random) -> Values:
-    beside = chosen.choice([{}, {"input": ""}, {"input": None}, {"input": say(chosen)}])
+    beside: Values = chosen.choice([{}, {"input": ""}, {"input": None}, {"input": say(chosen)}])
     return {"instruction": say(chosen), **beside, "output": say(chosen)}
 
 
