@@ -95,7 +95,7 @@ def trace_step(
     Raises:
         Exception: whatever a model does that cannot be done without content; nothing is known then.
     """
-    with _without_content(conditions.on_accelerator) as counter:
+    with without_content(conditions.on_accelerator) as counter:
         with counter.counting_as("weights"):
             model = build_skeleton(config, model_config, conditions.tokenizer, strategy=conditions.strategy)
             if conditions.half_weights is not None:
@@ -121,7 +121,7 @@ def trace_step(
 
 
 @contextmanager
-def _without_content(on_accelerator: bool) -> Iterator[LiveBytes]:
+def without_content(on_accelerator: bool) -> Iterator[LiveBytes]:
     """Tensors made inside have shapes only and are counted; the head's buffer is that of the device planned for."""
     before, converted = BUFFER_BYTES["cpu"], nn.Module._apply
     BUFFER_BYTES["cpu"] = BUFFER_BYTES["accelerator" if on_accelerator else "cpu"]
