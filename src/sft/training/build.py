@@ -54,6 +54,7 @@ from sft.training.plan import Plan
 from sft.training.run_log import LoggedFigures
 from sft.training.shared_rows import share_proven_rows
 from sft.training.speed import apply_speed, speed_callbacks
+from sft.training.stacks import StackWatch
 from sft.training.strategy import asked_strategy
 from sft.training.token_figures import TokenFigures
 from sft.training.token_weights import token_weight
@@ -282,6 +283,8 @@ def build_trainer(
     apply_speed(model, config)
     folder = Path(config.output_dir)
     ours: list[TrainerCallback] = [MetricsFile(folder), Progress(), *fewer_bits_callbacks(config)]
+    if args.world_size > 1:
+        ours.append(StackWatch(folder, args.process_index, config.ddp_timeout))
     if config.use_lora:
         ours.append(DeadAdapters(config.target_modules))
     ours += speed_callbacks(model, config)

@@ -19,6 +19,7 @@ from typing import Any
 import torch.distributed as dist
 
 from sft.errors import ConfigError, PeerLost, SftError
+from sft.training.stacks import keep_stacks
 
 ROLL_SECONDS = 4.0
 """How long the others have to answer once one process has failed: they fail within moments of each other."""
@@ -106,6 +107,7 @@ def naming_peers() -> Iterator[None]:
     except Exception as error:
         if not comes_from_peer(error):
             reason = _first_line(error)
+            keep_stacks(error)
             _within(lambda roll: roll.sign_out(reason))
             raise
         raise PeerLost(_explain(error)) from error
@@ -120,7 +122,8 @@ def comes_from_peer(error: BaseException) -> bool:
 
 def _explain(error: Exception) -> str:
     here = f"rank {os.environ.get('RANK', '0')} of {os.environ.get('WORLD_SIZE', '1')} ({socket.gethostname()})"
-    again = "Checkpoints are whole: the same command, started on all machines, goes on from the newest."
+    again = keep_stacks(error)
+    again += "Checkpoints are whole: the same command, started on all machines, goes on from the newest."
     if _roll_call is None:
         where = ":".join(os.environ.get(name, "?") for name in MEETING_POINT)
         return (

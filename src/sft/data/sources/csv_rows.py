@@ -52,8 +52,8 @@ def _check_header(cells: list[str], path: str, line: int, delimiter: str) -> lis
     other = next((mark for mark in ";\t,|" if mark != delimiter and mark in cells[0]), None)
     if len(cells) == 1 and other:
         raise DataError(
-            f"{path}:{line}: the header is one column of {len(cells[0])} characters. Columns are divided by {delimiter!r} in this "
-            f"kind of file and seem to be by {other!r} in this one; write it anew"
+            f"{path}:{line}: the header is one column of {len(cells[0])} characters. Columns are divided by "
+            f"{delimiter!r} in this kind of file and seem to be by {other!r} in this one; write it anew"
         )
     for name in cells:
         if not name.strip() or cells.count(name) > 1:
