@@ -50,8 +50,8 @@ def test_an_adapter_loads_peft_alone(tiny_model_folder: Path, alpaca_file: Path,
     assert (tmp_path / "run" / "final_model" / "adapter_model.safetensors").is_file()
 
 
-def test_a_plan_of_the_configuration_loads_no_partner(tiny_model_folder: Path) -> None:
-    assert partners_of("plan", "--config_only", "--model_name_or_path", str(tiny_model_folder)) == []
+def test_a_plan_of_memory_loads_no_partner(tiny_model_folder: Path) -> None:
+    assert partners_of("plan", "--memory_only", "--model_name_or_path", str(tiny_model_folder)) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sft.cli.options import add_config_arguments, config_from
 from sft.config import SFTConfig, require_data
+from sft.config.values import shown
 from sft.errors import ConfigError
 
 HELP = "prepare the data and say what training would do and need, without training"
@@ -21,7 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as one object")
     parser.add_argument(
-        "--config_only",
+        "--config_only", action="store_true", help="check the configuration and show what it says; load nothing"
+    )
+    parser.add_argument(
+        "--memory_only",
         action="store_true",
         help="read no data and no weights: the memory of rows of max_length tokens, from the model's config.json",
     )
@@ -33,14 +37,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, render, count, pack; print the plan and the memory that it needs."""
     config = config_from(args)
+    if args.config_only:
+        print(json.dumps(_given(config), ensure_ascii=False) if args.json else describe_given(config))
+        return 0
     gpu = None if args.gpu_memory is None else read_size(args.gpu_memory)
-    if not args.config_only:
+    if not args.memory_only:
         require_data(config)
     if args.owns_process:
         from sft.training.start_up import import_engine
 
         import_engine(config)
-    if args.config_only:
+    if args.memory_only:
         found, lines = plan_memory(config, gpu, None, None)
         print(json.dumps({"memory": found}) if args.json else _aligned("memory", lines))
         return 0
@@ -66,6 +73,24 @@ def run(args: argparse.Namespace) -> int:
     print(_aligned("memory", lines))
     print(f"  {'files':<11}{config.output_dir}: {', '.join(plan.files)}")
     return 0
+
+
+def describe_given(config: SFTConfig) -> str:
+    """Every option that somebody gave, with where, and how many keep their default."""
+    given = _given(config)
+    width = max(map(len, given), default=0)
+    lines = [f"  {name:<{width}}  {shown(one['value'])}  ({one['origin']})" for name, one in given.items()]
+    rest = len(config.origins) - len(given)
+    return "\n".join(["configuration", *lines, f"  {rest} options keep their defaults; nothing was read or loaded"])
+
+
+def _given(config: SFTConfig) -> dict[str, dict[str, Any]]:
+    values = config.to_dict()
+    return {
+        name: {"value": values[name], "origin": origin}
+        for name, origin in config.origins.items()
+        if not origin.startswith("default")
+    }
 
 
 def plan_memory(config: SFTConfig, gpu: int | None, plan: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:

@@ -140,7 +140,7 @@ def test_plan_needs_no_data_and_no_weights(
     tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.json").write_bytes((tiny_model_folder / "config.json").read_bytes())
-    words = ["plan", "--config_only", "--model_name_or_path", str(tmp_path), "--max_length", "64"]
+    words = ["plan", "--memory_only", "--model_name_or_path", str(tmp_path), "--max_length", "64"]
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "4 rows of 64 tokens" in said
