@@ -34,7 +34,7 @@ def test_killed_before_every_write_and_delete(
     nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path
 ) -> None:
     reference, killed = straight("short"), case("kill -9 before a numbered write or delete")
-    every = 1 if TRIALS else 12
+    every = 1 if TRIALS else 40
     for point in range(0, len(reference.points), every):
         folder = tmp_path / str(point)
         config = {**reference.config, "output_dir": str(folder)}
