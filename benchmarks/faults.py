@@ -47,7 +47,7 @@ import sft
 from sft.config import SFTConfig
 from sft.training.run import run_training
 
-STEPS, EVERY, KEPT = 12, 3, 2
+STEPS, EVERY, KEPT = 12, 3, 3
 MARKS = ("<!-- faults beside TRL -->", "<!-- end of faults beside TRL -->")
 SIDES = ("ours", "trl")
 
@@ -115,16 +115,20 @@ RUNS: dict[str, Callable[[Order], None]] = {"ours": run_ours, "trl": run_trl}
 
 
 class Strike(TrainerCallback):  # type: ignore[misc]
-    """Something happens in one step: ``nan`` (its loss), ``memory`` (four rows at once are too many), ``clock``."""
+    """Something happens in one step: ``nan`` (its loss), ``memory`` (four rows at once are too many), ``sigterm``;
+    or after each save: ``clock``."""
 
     def __init__(self, order: Order) -> None:
-        self.what, self.step = order["what"], order.get("step", 0)
+        self.what, self.step, self.delay = order["what"], order.get("step", 0), order.get("delay", 0.0)
         self.hook: Any = None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.end()
         if state.global_step + 1 == self.step and self.what in ("nan", "memory"):
             self.hook = kwargs["model"].get_input_embeddings().register_forward_hook(self.strike)
+
+        if state.global_step + 1 == self.step and self.what == "sigterm":
+            threading.Timer(self.delay, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
     def strike(self, module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         if self.what == "nan":
@@ -281,13 +285,13 @@ def kill(bench: Bench, side: str) -> Iterator[bool]:
 def damage(bench: Bench, side: str) -> Iterator[bool]:
     chosen, model = bench.chance("damage"), bench.order(side)
     run(side, model)
+    shutil.rmtree(Path(model["folder"]) / "final_model")
+    shutil.rmtree(Path(model["folder"]) / f"checkpoint-{STEPS}")  # as if it had been stopped after the third
     checkpoint = newest(model["folder"])
     assert checkpoint is not None
     for name in sorted(str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()):
         order = bench.order(side)
         shutil.copytree(model["folder"], order["folder"])
-        shutil.rmtree(Path(order["folder"]) / "final_model")
-        # a run that was stopped after its third checkpoint, of which the newest is damaged
         path = Path(order["folder"]) / checkpoint.name / name
         data = bytearray(path.read_bytes())
         how = chosen.randrange(4)
@@ -313,15 +317,12 @@ def nan(bench: Bench, side: str) -> Iterator[bool]:
 
 def sigterm(bench: Bench, side: str) -> Iterator[bool]:
     chosen = bench.chance("sigterm")
-    for trial in range(bench.trials):
-        while True:  # until it falls into the training
-            order = bench.order(side)
-            order["tell"] = order["folder"] + ".step"
-            run(side, order, after=bench.seconds[side] * chosen.uniform(0.4, 0.9), number=signal.SIGTERM)
-            step = int(Path(order["tell"]).read_text()) if Path(order["tell"]).exists() else 0
-            if 0 < step < STEPS or trial >= 4 * bench.trials:
-                break
-        saved = newest(order["folder"])
+    for _ in range(bench.trials):
+        order = bench.order(side, what="sigterm", step=chosen.randint(1, STEPS - 1), delay=chosen.uniform(0, 0.05))
+        order["tell"] = order["folder"] + ".step"
+        Path(order["tell"]).write_text("0")
+        run(side, order)
+        step, saved = int(Path(order["tell"]).read_text()), newest(order["folder"])
         is_saved = saved is not None and int(saved.name.split("-")[1]) >= step
         yield is_saved and bench.goes_on(side, order)
 
@@ -400,7 +401,7 @@ def clock(bench: Bench, side: str) -> Iterator[bool]:
     order = bench.order(side, what="clock")
     run(side, order)
     kept = {path.name for path in Path(order["folder"]).glob("checkpoint-*")}
-    yield kept == {f"checkpoint-{STEPS}", f"checkpoint-{STEPS - EVERY}"}
+    yield kept == {f"checkpoint-{STEPS - EVERY * back}" for back in range(KEPT)}
 
 
 FAULTS: dict[str, tuple[str, Callable[[Bench, str], Iterator[bool]]]] = {
@@ -413,7 +414,7 @@ FAULTS: dict[str, tuple[str, Callable[[Bench, str], Iterator[bool]]]] = {
     "one row of a file is wrong, in 13 ways": ("refused with file and line", rows),
     "no room for a file of a checkpoint, later room again": ("the same command ends with the same weights", full_disk),
     "two runs in one folder": ("one is told of the other, which ends with the same weights", two_runs),
-    "the clock goes back while checkpoints are written": ("the two newest are kept", clock),
+    "the clock goes back while checkpoints are written": ("the three newest are kept", clock),
 }
 
 

@@ -7,6 +7,7 @@ A crashed process is noticed at once, by its closed connection. One that hangs o
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -110,7 +111,22 @@ def naming_peers() -> Iterator[None]:
             keep_stacks(error)
             _within(lambda roll: roll.sign_out(reason))
             raise
-        raise PeerLost(_explain(error)) from error
+        with _undisturbed():
+            explained = _explain(error)
+        raise PeerLost(explained) from error
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A launcher that sees one process die ends the others at once; they have yet to say who it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def comes_from_peer(error: BaseException) -> bool:
