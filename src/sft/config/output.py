@@ -29,7 +29,7 @@ class OutputOptions:
     save_total_limit: int | None = option(3, "Checkpoints kept; the oldest go first. Unset: all.", minimum=1)
     save_in_background: bool | None = option(
         None,
-        "Write checkpoints from a copy in memory while training goes on. Unset: where free memory takes the copy twice.",
+        "Write checkpoints from a copy in memory while training goes on. Unset: where free memory takes two copies.",
     )
     on_failed_save: str = option(
         "continue",

@@ -72,7 +72,8 @@ def test_every_damage_is_named_by_its_file_and_the_one_before_is_used(
     DAMAGE[how](newer / name)
     assert find_checkpoint("auto", tmp_path) == older
     said = capsys.readouterr().err
-    assert "checkpoint-8 is not used" in said and name in said
+    assert "checkpoint-8 is not used" in said
+    assert name in said
     with pytest.raises(ConfigError, match=name):
         find_checkpoint(str(newer), tmp_path)
 
@@ -143,7 +144,7 @@ def test_a_changed_run_is_refused_by_name_unless_that_is_allowed(
 
 
 def test_allowing_what_is_not_compared_is_refused_with_what_is(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'sead': nothing of that name is compared. Known: chat_template, code"):
+    with pytest.raises(ConfigError, match=r"'sead': nothing of that name is compared\. Known: chat_template, code"):
         refuse_changed_run(FINGERPRINTS, FINGERPRINTS, tmp_path, allowed=["sead"])
 
 
