@@ -181,20 +181,28 @@ def start(side: str, order: Order, answer: Path) -> int:
     child = os.fork()
     if child:
         return child
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
-    error = None
+    try:
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        answer.write_text(json.dumps(attempt(side, order)))
+    finally:
+        os._exit(0)  # whatever happens, no line of the parent runs here
+
+
+def attempt(side: str, order: Order) -> str | None:
+    """The run, in the child; its error."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         if limit := order.get("limit"):
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
         RUNS[side](order)
     except BaseException as failed:
-        error = f"{type(failed).__name__}: {failed}" if str(failed) else traceback.format_exc()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    answer.write_text(json.dumps(error))
-    os._exit(0)
+        return f"{type(failed).__name__}: {failed}" if str(failed) else traceback.format_exc()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    return None
 
 
 def run(side: str, order: Order, *, after: float | None = None, number: int = signal.SIGKILL) -> Ended:
@@ -385,7 +393,7 @@ def full_disk(bench: Bench, side: str) -> Iterator[bool]:
 
 
 def two_runs(bench: Bench, side: str) -> Iterator[bool]:
-    for _ in range(max(1, bench.trials // 2)):
+    for _ in range(bench.trials):
         order = bench.order(side)
         answers = [Path(order["folder"] + f".{number}") for number in range(2)]
         children = [start(side, order, answer) for answer in answers]
@@ -393,7 +401,7 @@ def two_runs(bench: Bench, side: str) -> Iterator[bool]:
             os.waitpid(child, 0)
         errors = [json.loads(answer.read_text()) if answer.exists() else "died" for answer in answers]
         refused = [error for error in errors if error is not None]
-        told = len(refused) == 1 and "another run" in refused[0]
+        told = len(refused) == 1 and any(word in refused[0] for word in ("in use", "another", "lock"))
         yield told and bench.straight(side, order)
 
 
