@@ -134,11 +134,11 @@ def _attend_alike(
         at = torch.arange(size, device=query.device)
         back = at[:, None] - at
         band = (back >= 0) & (back < window)
-    dtype = _product_dtype(query)
+    asked = dtype = _product_dtype(query)
     if query.device.type == "cpu":  # where the gradient of bfloat16 attention takes twice the time of float32's
         dtype = torch.promote_types(dtype, torch.float32)
     with torch.autocast(query.device.type, enabled=False):
-        return torch.nn.functional.scaled_dot_product_attention(
+        found = torch.nn.functional.scaled_dot_product_attention(
             query.to(dtype),
             key.to(dtype),
             value.to(dtype),
@@ -148,6 +148,7 @@ def _attend_alike(
             is_causal=band is None,
             enable_gqa=key.shape[1] != query.shape[1],
         )
+    return found.to(asked)
 
 
 def _by_slot(states: Tensor) -> Tensor:
