@@ -1,8 +1,8 @@
 """Memory of a training process on a CPU: what a step frees is kept for the next one.
 
 glibc takes every large block from the system and gives it back when it is freed, so that each step writes its
-activations into pages that the system has to clear first. Told otherwise, it keeps them. The peak is what it would have
-been: only what lies between two peaks is not given back.
+activations into pages that the system has to clear first. Told otherwise, it keeps them; then holes between blocks that
+stay can make the process hold up to twice what is alive (docs/memory.md).
 """
 
 from __future__ import annotations
