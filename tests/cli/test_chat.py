@@ -269,8 +269,12 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(model: Path) ->
         seen = seen.rpartition(b"Once upon a time\r\n")[2]
         while not seen.replace(b"> ", b"").strip():  # line editing may write its prompt once more
             read_on()
-        type_in(b"\x03")
-        read_until(b"[stopped]")
+        pieces = 0
+        while b"[stopped]" not in seen:
+            if pieces % 20 == 0:  # once, as a rule: one that comes while Python drops an object is lost
+                type_in(b"\x03")
+            read_on()
+            pieces += 1
         read_until(b"> ")
         assert b"cut after" not in seen
         type_in(b"\x04")
