@@ -16,6 +16,8 @@ M_MMAP_MAX = -4
 """Numbers of settings in glibc's malloc.h (man 3 mallopt)."""
 
 NEVER = 2**31 - 1
+USUAL_MAPS, USUAL_TRIM = 65_536, 1 << 17
+"""What glibc begins with (man 3 mallopt)."""
 
 LARGE = 1 << 20
 """Bytes from which on a block is given back when it is freed, where nothing is to be kept."""
@@ -32,6 +34,14 @@ def give_back_freed_memory() -> bool:
     Left alone it stops doing so for blocks of up to 32 MB, and holes between those that stay add up to as much again.
     """
     return _tell({M_MMAP_THRESHOLD: LARGE})
+
+
+def as_it_was() -> bool:
+    """Undo both, and give back what lies free; whether the C library was told so."""
+    if not _tell({M_MMAP_MAX: USUAL_MAPS, M_TRIM_THRESHOLD: USUAL_TRIM, M_MMAP_THRESHOLD: USUAL_TRIM}):
+        return False
+    ctypes.CDLL(None).malloc_trim(0)
+    return True
 
 
 def _tell(settings: dict[int, int]) -> bool:

@@ -11,7 +11,7 @@ from sft.config import SFTConfig
 from sft.errors import ModelError
 from sft.models.attention import compile_around
 from sft.models.freezing import decoder_layers
-from sft.training.cpu_memory import give_back_freed_memory, keep_freed_memory
+from sft.training.cpu_memory import as_it_was, give_back_freed_memory, keep_freed_memory
 from sft.training.launch import announce
 from sft.training.parallel import trains_on_cpu
 
@@ -105,6 +105,11 @@ class KeepMemory(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         keep_freed_memory()
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        as_it_was()
+
 
 class GiveMemoryBack(TrainerCallback):  # type: ignore[misc]
     """Has the C library give large blocks back, so that the process holds what is alive and little more."""
@@ -113,6 +118,11 @@ class GiveMemoryBack(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         give_back_freed_memory()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        as_it_was()
 
 
 class RecomputeChosen(TrainerCallback):  # type: ignore[misc]

@@ -204,9 +204,12 @@ def test_the_pages_deepspeed_file_needs_no_change() -> None:
 
 
 def test_the_pages_yaml_asks_for_fsdp2(tmp_path: Path) -> None:
-    (text,) = blocks("yaml")
-    (tmp_path / "train.yaml").write_text(text)
+    first, *others = blocks("yaml")
+    (tmp_path / "train.yaml").write_text(first)
     assert asked_strategy(load_config(tmp_path / "train.yaml", []), on_cpu=False).name == "FSDP2"
+    for text in others:
+        (tmp_path / "other.yaml").write_text(text)
+        load_config(tmp_path / "other.yaml", ["--model_name_or_path", "m"])
 
 
 def test_the_pages_timeout_is_the_default() -> None:
