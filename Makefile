@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 # One thread a process: the tests run beside each other, and threads that wait for a core slow all of them down. Three
 # workers keep two cores busy: many tests wait for processes that they start.
-PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 3 --durations=10
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 3 --dist worksteal --durations=10
 
 .DEFAULT_GOAL := help
 

@@ -22,26 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from chats import MAX_LENGTH, load_tokenizer
 from rounds import Contestant, Result, publish, report, run_alone, take_turns
 
-MAX_LENGTH = 512
-MARKED_CHATML = (
-    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}"
-    "{%- if message.role == 'assistant' %}{%- generation %}{{- message.content + '<|im_end|>' }}{%- endgeneration %}"
-    "{%- else %}{{- message.content + '<|im_end|>' }}{%- endif %}{{- '\\n' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
-)
-
 Figures = dict[str, Any]
-
-
-def load_tokenizer(folder: str) -> Any:
-    """The tokenizer with a template that both programs can mask."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = MARKED_CHATML
-    return tokenizer
 
 
 def write_chats(data: Path, tokenizer: Any, path: Path) -> int:

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from preparation import load_tokenizer
+from chats import load_tokenizer
 
 LONG_ENOUGH = 1 << 20
 BATCH = 1000

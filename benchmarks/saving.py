@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from preparation import MARKED_CHATML
+from chats import MARKED_CHATML
 from rounds import Contestant, Figures, Result, publish, report, run_alone, take_turns
 
 STEPS = 14

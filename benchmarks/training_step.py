@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from preparation import MAX_LENGTH
+from chats import MAX_LENGTH
 from rounds import OURS, Contestant, Result, publish, report, run_alone, take_turns
 from training_work import LORA_ALPHA, LORA_RANK, SETTINGS, WARM_UP, Figures, make_work, measure_trainer
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from preparation import MARKED_CHATML
+from chats import MARKED_CHATML
 
 BATCH = 8
 WARM_UP = 2

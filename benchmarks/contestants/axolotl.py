@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from preparation import MAX_LENGTH
+from chats import MAX_LENGTH
 from training_work import BATCH, LORA_ALPHA, LORA_RANK, SETTINGS, WARM_UP, Figures
 
 from contestants.any_trainer import measure_hidden_trainer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,23 @@ def test_too_many_in_a_row_end_the_run_with_good_weights(
     stopped = "2 times in a row (max_bad_steps allows 1)" in (seen["error"] or "")
     again = nursery.run(config)
     ended.note(stopped and not again["error"] and not difference(tmp_path / "run", reference), f"{seen} {again}")
+
+
+def test_a_mean_loss_is_of_the_steps_taken_since_the_last_log(
+    nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path
+) -> None:
+    """Also where a run goes on: weights that never move have the same loss in every epoch."""
+    reference, honest = straight("full"), case("a mean loss beside steps that were left out, after a resume")
+    config = {**reference.config, "output_dir": str(tmp_path / "run"), "learning_rate": 1e-12, "logging_steps": 5}
+    config |= {"max_steps": 15, "save_steps": 5, "save_total_limit": 3}
+    plain = nursery.run({**config, "output_dir": str(tmp_path / "plain")})
+    nursery.run(config, script="not_finite", steps=[6, 7], value="nan")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-15")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-10")
+    seen = nursery.run(config, script="not_finite", steps=[7], value="nan")
+    losses, expected = dict(read_losses(tmp_path / "run")), dict(read_losses(tmp_path / "plain"))
+    close = losses.keys() == expected.keys() and all(abs(losses[at] / expected[at] - 1) < 0.03 for at in expected)
+    honest.note(not seen["error"] and not plain["error"] and close, f"{seen['error']} {losses} {expected}")
 
 
 def test_a_leap_of_the_loss_is_marked(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,15 @@ def _names_code(value: Any) -> bool:
 
 def _config_on_hub(name: str, revision: str | None) -> dict[str, Any]:
     try:
-        config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+        return _fetched(name, revision)
     except (OSError, ValueError):
         return {}  # the loader says why, with all that it tried
+
+
+@lru_cache(maxsize=16)
+def _fetched(name: str, revision: str | None) -> dict[str, Any]:
+    """Tokenizer, config and model are asked for one after the other; a failure is not remembered."""
+    config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
     return dict(config)
 
 

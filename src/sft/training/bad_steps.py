@@ -180,13 +180,16 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
     guard: BadStepGuard | None = None
     _step_loss: Tensor | None = None
     _left_out_since_log: Tensor | None = None
-    _logged_at: int = 0
+    _logged_at: int | None = None
+    """The step of the last log, or that this training began after."""
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a slice. Its loss is kept until the whole step is known to be taken."""
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self.guard is None:
             return loss
+        if self._logged_at is None:
+            self._logged_at = self.state.global_step
         self._step_loss = loss if self._step_loss is None else self._step_loss + loss
         return torch.zeros_like(loss)
 
@@ -217,7 +220,7 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         if self.guard is not None and "loss" in logs:
             self.guard.settle(wait=True)
             left_out = 0 if self._left_out_since_log is None else int(self._left_out_since_log)
-            steps = self.state.global_step - self._logged_at
+            steps = self.state.global_step - (self._logged_at or 0)
             self._left_out_since_log, self._logged_at = None, self.state.global_step
             if left_out:
                 logs["skipped_steps"] = left_out
@@ -231,7 +234,7 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train; then take the last figures."""
-        self._step_loss = self._left_out_since_log = None
+        self._step_loss = self._left_out_since_log = self._logged_at = None
         made = super().train(*args, **kwargs)
         if self.guard is not None:
             self.guard.settle(wait=True)

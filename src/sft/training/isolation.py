@@ -58,8 +58,7 @@ def prove_isolation(
         return Isolation(False, float("nan"), float("nan"), f"the model refuses such a batch ({error})")
     finally:
         model.train(was_training)
-    tolerance = TOLERANCE.get(next(model.parameters()).dtype, TOLERANCE[torch.bfloat16])
-    difference = abs(together - apart) / max(abs(apart), 1e-12)
+    difference, tolerance = compare(model, together, apart)
     proven = difference <= tolerance
     relation = "equals" if proven else "differs from"
     why = (
@@ -67,6 +66,12 @@ def prove_isolation(
         f"relative difference {difference:.1e}, allowed {tolerance:.0e})"
     )
     return Isolation(proven, together, apart, why)
+
+
+def compare(model: nn.Module, loss: float, expected: float) -> tuple[float, float]:
+    """How far apart two losses are, relative to the expected one, and how far they may be in the model's precision."""
+    tolerance = TOLERANCE.get(next(model.parameters()).dtype, TOLERANCE[torch.bfloat16])
+    return abs(loss - expected) / max(abs(expected), 1e-12), tolerance
 
 
 def _loss(

@@ -16,7 +16,7 @@ from sft.models.attention import uses_documents
 from sft.models.context import ContextGroup, share_rows
 from sft.models.families import model_type_of
 from sft.training.gather import whole_while_used
-from sft.training.isolation import TOLERANCE
+from sft.training.isolation import compare
 from sft.training.loss import summed_loss
 
 
@@ -60,8 +60,7 @@ def share_proven_rows(
         shared = _loss(model, rows, collator)
         dist.all_reduce(shared, group=group.by_device[shared.device.type])
     model.train(was_training)
-    difference = abs(float(shared - alone)) / max(abs(float(alone)), 1e-12)
-    tolerance = TOLERANCE.get(next(model.parameters()).dtype, TOLERANCE[torch.bfloat16])
+    difference, tolerance = compare(model, float(shared), float(alone))
     if difference > tolerance:
         raise ModelError(
             f"context_parallel_size = {group.size}: {group.size} processes that share a row compute another loss of "
