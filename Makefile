@@ -68,6 +68,10 @@ bench-losses: $(VENV)/installed-bench ## our loss beside TRL's, our scores besid
 	$(BIN)/python benchmarks/trl_loss.py
 	$(BIN)/python benchmarks/scoring.py
 
+.PHONY: docs
+docs: install ## make the site of the documentation in build/docs; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
+
 .PHONY: clean
 clean: ## remove what the tools and the quickstart left; .venv stays
 	rm -rf quickstart build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 SMALLEST = 1 << 20
 """Bytes of a tensor that is worth the way."""
 
-Kept = Tensor | tuple[torch.device, Tensor]
+Kept: TypeAlias = "Tensor | tuple[torch.device, Tensor]"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Writes docs/coming-from.md: python tests/parity/dialects/coming_from.py > docs/coming-from.md
+"""Writes docs/coming-from.md and the pages of docs/coming-from/: python tests/parity/dialects/coming_from.py
 
 What stands there of a key is what the dialect said of it, in most of the files that its own project ships.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from sft.config import RawValue
 from sft.dialects import Note, translate
 
 HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[2] / "docs"
 
 OPENING = """\
 # Coming from another tool
@@ -26,8 +26,17 @@ OPENING = """\
 `sft translate FILE` explains every key first and prints the same configuration in our words, which trains the same
 model. Options behind the file are ours and win: `sft train their.yaml --max_length 4096`. Nothing is dropped in
 silence: a key is used, passed over with the reason, or refused by name with what to do instead.
+"""
 
-Made from the dialects themselves by `python tests/parity/dialects/coming_from.py > docs/coming-from.md`: each line is
+CLOSING = """\
+Scripts and commands of other projects, kept as their users know them, are in
+[recipes/qwen3](../recipes/qwen3/README.md) (`train_sft.py`),
+[recipes/accelerate](../recipes/accelerate/README.md) (`accelerate launch sft.py --config`),
+[recipes/longbench](../recipes/longbench/README.md) (`train.py`, `run_train.sh`),
+[recipes/firefly](../recipes/firefly/README.md) (`train.py --train_args_file`) and
+[recipes/llama_factory](../recipes/llama_factory/README.md) (`llamafactory-cli`).
+
+Tables and counts are made from the dialects themselves, by `python tests/parity/dialects/coming_from.py`: each line is
 what `sft translate` says of the key, in most of the example files of its own project that have it.
 """
 
@@ -36,8 +45,27 @@ TOOLS: dict[str, tuple[str, str, str]] = {
         "TRL",
         "trl.jsonl",
         """\
-For `trl sft --config FILE`, and the recipes of alignment-handbook and open-r1. Its command line too:
-`sft train --dialect trl --model_name_or_path ... --dataset_name ...`.
+For `trl sft --config FILE`, and the recipes of alignment-handbook and open-r1:
+
+```yaml
+# trl.yaml
+model_name_or_path: Qwen/Qwen2.5-0.5B
+dataset_name: trl-lib/Capybara
+learning_rate: 2.0e-4
+num_train_epochs: 1
+packing: true
+use_peft: true
+lora_r: 32
+lora_alpha: 16
+output_dir: output
+```
+
+```bash
+sft translate trl.yaml     # every key explained
+sft train trl.yaml
+```
+
+Its command line is understood too: `sft train --dialect trl --model_name_or_path ... --dataset_name ...`.
 
 - TRL trains every token of a conversation unless `assistant_only_loss` is true. Where the file says nothing, only
   answers are trained here; `assistant_only_loss: false` or `train_on: everything` trains them all.
@@ -48,7 +76,32 @@ For `trl sft --config FILE`, and the recipes of alignment-handbook and open-r1. 
         "axolotl",
         "axolotl.jsonl",
         """\
-For the YAML of `axolotl train FILE`, on text.
+For the YAML of `axolotl train FILE`, on text:
+
+```yaml
+# axolotl.yaml
+base_model: Qwen/Qwen2.5-0.5B
+datasets:
+  - path: mhenrichsen/alpaca_2k_test
+    type: alpaca
+val_set_size: 0.05
+sequence_len: 2048
+sample_packing: true
+adapter: lora
+lora_r: 16
+lora_alpha: 32
+lora_target_linear: true
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+num_epochs: 1
+learning_rate: 0.0002
+output_dir: output
+```
+
+```bash
+sft translate axolotl.yaml     # every key explained
+sft train axolotl.yaml
+```
 
 - `type: alpaca`, `alpaca:chat`, `alpaca:phi`, `jeopardy` and prompts of one's own (`format`) are written as there, byte
   for byte, and that template is saved with the model. `type: chat_template` takes the named template, or the
@@ -56,16 +109,39 @@ For the YAML of `axolotl train FILE`, on text.
 - Answers and the token that ends each are trained, as `roles_to_train: [assistant]` and `train_on_eos: turn` mean.
 - `saves_per_epoch` and `evals_per_epoch` become shares of all steps. `bf16: auto` is `bf16: true`.
 - Plugins that make things faster (Liger, CutCrossEntropy, kernels) are passed over; all others are refused.
-- EAFT, LISA and ReLoRA are here ([methods.md](methods.md)). ReLoRA leaves one adapter that fits the original weights,
-  not a merged model.""",
+- EAFT, LISA and ReLoRA are here ([methods.md](../methods.md)). ReLoRA leaves one adapter that fits the original
+  weights, not a merged model.""",
     ),
     "llama_factory": (
         "LLaMA-Factory",
         "llama_factory.jsonl",
         """\
-For the YAML and JSON of `llamafactory-cli train FILE`, with `key=value` behind it, its flags
+For the YAML and JSON of `llamafactory-cli train FILE`:
+
+```yaml
+# llama_factory.yaml
+model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
+stage: sft
+do_train: true
+finetuning_type: lora
+dataset: identity          # a name of data/dataset_info.json
+template: qwen
+cutoff_len: 2048
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+learning_rate: 1.0e-4
+num_train_epochs: 3.0
+output_dir: output
+```
+
+```bash
+sft translate llama_factory.yaml     # every key explained
+sft train llama_factory.yaml
+```
+
+Understood too: `key=value` behind the file, its flags
 (`sft train --dialect llama_factory --stage sft ...`), and `dataset_info.json` with all its keys. `sft export FILE` does
-what `llamafactory-cli export FILE` does. The folder [recipes/llama_factory](../recipes/llama_factory/README.md) has
+what `llamafactory-cli export FILE` does. The folder [recipes/llama_factory](../../recipes/llama_factory/README.md) has
 both, and the scripts around them.
 
 - What LLaMA-Factory does unasked is done: LoRA of rank 8 with twice that as alpha on every linear layer, `cutoff_len`
@@ -81,17 +157,47 @@ both, and the scripts around them.
         "Firefly",
         "firefly.jsonl",
         """\
-For `train.py --train_args_file FILE` with Firefly's JSON files.""",
+For `train.py --train_args_file FILE` with Firefly's JSON files, such as `firefly.json`:
+
+```json
+{
+  "output_dir": "output",
+  "model_name_or_path": "Qwen/Qwen2.5-0.5B",
+  "train_file": "dummy_data.jsonl",
+  "template_name": "qwen",
+  "num_train_epochs": 1,
+  "per_device_train_batch_size": 1,
+  "gradient_accumulation_steps": 16,
+  "learning_rate": 2e-4,
+  "max_seq_length": 1024,
+  "train_mode": "lora",
+  "lora_rank": 64,
+  "lora_alpha": 16
+}
+```
+
+```bash
+sft translate firefly.json     # every key explained
+sft train firefly.json
+```
+
+The folder [recipes/firefly](../../recipes/firefly/README.md) has its script with its arguments, and its files.
+
+- Its templates are here by name, and written as it writes them ([templates.md](../templates.md)).
+- `train_mode` `full`, `lora` and `qlora`, and `task_type` `sft`, `pretrain` and `dpo`, mean what they mean there.""",
     ),
 }
 
 
-def page() -> str:
-    """The whole text."""
-    parts = [OPENING]
+def pages() -> dict[str, str]:
+    """The text of every page, by its name within docs/."""
+    lines, tables = [], {}
     for dialect, (title, file, about) in TOOLS.items():
-        parts += [f"## {title}", "", about, "", *table(dialect, file), ""]
-    return "\n".join(parts)
+        rows = table(dialect, file)
+        name = f"coming-from/{file.removesuffix('.jsonl').replace('_', '-')}.md"
+        tables[name] = "\n".join([f"# Coming from {title}", "", about, "", "## Keys", "", *rows, ""])
+        lines.append(f"- [{title}]({name}): {len(rows) - 2} keys.")
+    return {"coming-from.md": "\n".join([OPENING, *lines, "", CLOSING]), **tables}
 
 
 def table(dialect: str, file: str) -> list[str]:
@@ -166,4 +272,6 @@ def describe_data(shipped: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    for name, text in pages().items():
+        (DOCS / name).parent.mkdir(exist_ok=True)
+        (DOCS / name).write_text(text, encoding="utf-8")
