@@ -41,6 +41,11 @@ faults: install ## kill, damage and starve runs, and see that they go on as if n
 test-engines: install ## a real SGLang and a real vLLM on the CPU (a quarter of an hour; tests/engines makes their environments)
 	SFT_TEST_ENGINES=1 OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/engines --durations=10
 
+.PHONY: test-browser
+test-browser: $(VENV)/installed-browser ## the page of a run in a headless Chromium (needs chromium and npm from the system)
+	npm install --prefix tests/browser --no-package-lock --no-audit --no-fund --silent || echo "no npm: axe-core's checks skip"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest tests/browser --durations=10
+
 .PHONY: check
 check: $(VENV)/installed-dev ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check
@@ -88,6 +93,10 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/installed-browser: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
 	@touch $@
 
 $(VENV)/installed-bench: $(VENV)/installed
