@@ -46,6 +46,13 @@ test-browser: $(VENV)/installed-browser ## the page of a run in a headless Chrom
 	npm install --prefix tests/browser --no-package-lock --no-audit --no-fund --silent || echo "no npm: axe-core's checks skip"
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest tests/browser --durations=10
 
+# Trackio asks for a pillow that is older than the one all else is tested with, and does not need it for what we send.
+.PHONY: test-trackers
+test-trackers: $(VENV)/installed ## what TensorBoard, W&B, MLflow and Trackio get of a run (installs the last two)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[trackers]' gradio_client brotli orjson python-multipart
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt trackio
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q tests/unit/trackers tests/trackers
+
 .PHONY: check
 check: $(VENV)/installed-dev ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check
