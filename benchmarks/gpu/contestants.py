@@ -154,8 +154,8 @@ def unsloth_trainer(job: Job) -> Any:
     return trl_trainer(job, liger=False, model=model)
 
 
-def our_trainer(job: Job) -> Any:
-    """As `sft train --packing` makes it."""
+def our_trainer(job: Job, **more: Any) -> Any:
+    """As `sft train --packing` makes it; ``more`` are further options."""
     from sft.config import SFTConfig
     from sft.training.run import assemble
 
@@ -170,6 +170,7 @@ def our_trainer(job: Job) -> Any:
         dtype="bfloat16" if job.on_gpu else "float32",
         **settings,
         **(adapter if job.lora else {}),
+        **more,
     )
     return assemble(config).trainer
 
@@ -180,4 +181,5 @@ CONTESTANTS: dict[str, Callable[[Job], Any]] = {
     "TRL, packing, Liger": lambda job: trl_trainer(job, liger=True),
     "Unsloth": unsloth_trainer,
     "ours": our_trainer,
+    "ours, compiled": lambda job: our_trainer(job, compile_layers=True),
 }
