@@ -28,6 +28,8 @@ from types import ModuleType
 from typing import NoReturn
 
 from sft.errors import EXIT_DONE, EXIT_OURS, ConfigError, SftError, TrainingStopped
+from sft.terminal.plain import message
+from sft.terminal.screen import SCREEN, takes_colour
 from sft.training.launch import let_first_speak
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -92,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BROKEN_PIPE
     except Exception:
         let_first_speak()
-        traceback.print_exc()
+        SCREEN.leave()
+        print(message(traceback.format_exc()), end="", file=sys.stderr)
         print("sft: this is a fault of sft-kit, not of your input. Please report the lines above.", file=sys.stderr)
         return EXIT_OURS
 
@@ -168,9 +171,10 @@ def _report(error: SftError) -> None:
     label = "sft: " if isinstance(error, TrainingStopped) else "sft: error: "
     speaker = let_first_speak()
     label += "" if str(error).startswith("rank ") else speaker
-    if sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
+    SCREEN.leave()
+    if takes_colour(sys.stderr):
         label = f"\x1b[31m{label}\x1b[0m"
-    print(f"{label}{error}", file=sys.stderr)
+    print(f"{label}{message(str(error))}", file=sys.stderr)
 
 
 def _silence_stdout() -> None:

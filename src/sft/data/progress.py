@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 
-from tqdm.auto import tqdm
-
 from sft.data.readings import Reading
+from sft.terminal.line import clock, compose
+from sft.terminal.screen import SCREEN
+
+UNSEEN_SECONDS = 1.0
+"""What is done so soon needs no line."""
 
 
 class Progress:
-    """A bar over the bytes of the files; over rows, where it is known how many there will be.
+    """A line over the bytes of the files; over rows, where it is known how many there will be.
 
     How many bytes a row took is not known while a file is being read; its characters stand for them until the file or
     segment ends.
@@ -19,34 +22,37 @@ class Progress:
     def __init__(self, reading: Reading, *, quiet: bool) -> None:
         self._by_rows = reading.is_counted
         self._sizes = [lane.size for lane in reading.lanes]
+        self._total = sum(self._sizes)
+        self._place = self._first = 0
         self._done = 0
         self._rows = 0
         self._started = time.monotonic()
-        self._bar = tqdm(
-            total=sum(self._sizes) or None,
-            desc="preparing",
-            unit=" rows" if self._by_rows else "B",
-            unit_scale=True,
-            delay=1,
-            disable=quiet or None,
-        )
+        self._quiet = quiet
 
     def begin(self, lane: int, rows: int) -> None:
         """A lane is begun, or gone on with after some rows."""
         self._done = sum(self._sizes[:lane])
-        self._move(self._done + (rows if self._by_rows else 0))
+        self._place = self._done + (rows if self._by_rows else 0)
+        if not self._rows:
+            self._first = self._place
 
     def count(self, rows: int, characters: int) -> None:
         """Rows were read."""
         self._rows += rows
-        speed = self._rows / max(time.monotonic() - self._started, 1e-9)
-        self._bar.set_postfix_str(f"{speed:,.0f} rows/s", refresh=False)
-        self._move(self._bar.n + (rows if self._by_rows else characters))
+        self._place += rows if self._by_rows else characters
+        if not self._quiet and time.monotonic() - self._started > UNSEEN_SECONDS:
+            SCREEN.show(self.draw)
+
+    def draw(self, width: int) -> str:
+        """The line that changes."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        if not self._total:
+            return compose(f"preparing, {self._rows:,} rows", None, [(0, f"{self._rows / seconds:,.0f} rows/s")], width)
+        place = min(self._place, self._total)
+        left = (self._total - place) * seconds / max(1, place - self._first)
+        figures = [(1, f"{self._rows / seconds:,.0f} rows/s"), (0, f"{clock(left)} left")]
+        return compose(f"preparing, {self._rows:,} rows", place / self._total, figures, width)
 
     def close(self) -> None:
-        """The bar goes."""
-        self._bar.close()
-
-    def _move(self, place: int) -> None:
-        total = self._bar.total
-        self._bar.update((place if total is None else min(place, total)) - self._bar.n)
+        """The line goes."""
+        SCREEN.hide(self.draw)

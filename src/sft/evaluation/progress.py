@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from tqdm.auto import tqdm
+from sft.terminal.line import clock, compose
+from sft.terminal.screen import SCREEN
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -37,7 +36,7 @@ class EvaluationProgress:
     def __str__(self) -> str:
         if self.seconds_left is None:
             return f"{self.task}: {self.total} rows are asked"
-        left = tqdm.format_interval(self.seconds_left)
+        left = clock(self.seconds_left)
         return f"{self.task}: {self.done}/{self.total} answered, {self.samples_per_second:.2f} samples/s, {left} left"
 
 
@@ -46,35 +45,28 @@ OnProgress = Callable[[EvaluationProgress], None]
 
 @dataclass
 class ProgressDisplay:
-    """A bar per task on a terminal; anywhere else a line now and then, and one at the end of each task."""
+    """A line that changes on a terminal; anywhere else a line now and then, and one at the end of each task."""
 
-    write: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
-    """Says a line where there is no terminal."""
-
-    _bar: Any = None
-    _task: str = ""
+    _now: EvaluationProgress | None = None
     _said: float = 0.0
 
     def __call__(self, progress: EvaluationProgress) -> None:
-        if sys.stderr.isatty():
-            self._draw(progress)
-            return
+        is_done = progress.done == progress.total
+        self._now = progress
+        if not is_done:
+            SCREEN.show(self.draw)
         now = time.monotonic()
-        if progress.done == progress.total or now - self._said >= SECONDS_BETWEEN_LINES:
+        if is_done or (not SCREEN.is_live and now - self._said >= SECONDS_BETWEEN_LINES):
             self._said = now
-            self.write(str(progress))
+            self.close()
+            SCREEN.say(str(progress))
 
-    def _draw(self, progress: EvaluationProgress) -> None:
-        if self._bar is None or self._task != progress.task:
-            self.close()
-            self._task = progress.task
-            self._bar = tqdm(total=progress.total, desc=progress.task, unit=" samples", dynamic_ncols=True)
-        self._bar.update(progress.done - self._bar.n)
-        if progress.done == progress.total:
-            self.close()
+    def draw(self, width: int) -> str:
+        """The line that changes."""
+        if self._now is None:
+            return ""
+        return compose(str(self._now), self._now.done / max(1, self._now.total), [], width)
 
     def close(self) -> None:
-        """End a bar that was left unfinished."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        """Take the line away."""
+        SCREEN.hide(self.draw)

@@ -38,7 +38,7 @@ from sft.models.quantization import is_quantised, quantization_of
 from sft.training.adapter_restarts import adapter_restarts, rate_restarts, refuse_restarts_in_pieces
 from sft.training.also_write import TrainerLog
 from sft.training.base import RunTrainer
-from sft.training.callbacks import AnsweredQuestions, MetricsFile, Progress
+from sft.training.callbacks import AnsweredQuestions, MetricsFile
 from sft.training.care import take_care
 from sft.training.dead_adapters import DeadAdapters
 from sft.training.dpo_run import preference_trainer
@@ -51,10 +51,12 @@ from sft.training.mesh import Mesh, refuse_tied
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.parallel import trains_on_cpu
 from sft.training.plan import Plan
+from sft.training.progress import Progress
 from sft.training.run_log import LoggedFigures
 from sft.training.shared_rows import share_proven_rows
 from sft.training.speed import apply_speed, speed_callbacks
 from sft.training.stacks import StackWatch
+from sft.training.stopping import how_to_go_on
 from sft.training.strategy import asked_strategy
 from sft.training.token_figures import TokenFigures
 from sft.training.token_weights import token_weight
@@ -322,7 +324,7 @@ def build_trainer(
         trainer.weigh = token_weight(config)
         trainer.figures = TokenFigures() if config.log_token_figures else None
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place
-    take_care(trainer, folder, max_bad_steps=config.max_bad_steps)
+    take_care(trainer, folder, max_bad_steps=config.max_bad_steps, go_on=how_to_go_on(config))
     return trainer
 
 

@@ -12,8 +12,10 @@ from sft.training.incidents import Incidents, rows_of_step
 from sft.training.stopping import StopWhenAsked
 
 
-def take_care(trainer: RunTrainer, folder: Path, *, max_bad_steps: int) -> None:
+def take_care(trainer: RunTrainer, folder: Path, *, max_bad_steps: int, go_on: str) -> None:
     """Leave out steps that are not finite, mark spikes, record both and memory that ran out; stop when asked to.
+
+    ``go_on`` says how a run that was stopped is gone on with.
 
     DeepSpeed takes its steps within the backward pass: there, only its own checks and those of checkpoints look.
     """
@@ -33,6 +35,6 @@ def take_care(trainer: RunTrainer, folder: Path, *, max_bad_steps: int) -> None:
     trainer.on_out_of_memory = memory_ran_out
     if not trainer.is_deepspeed_enabled:
         trainer.guard = BadStepGuard(incidents, rows_of, most=max_bad_steps)
-    trainer.stopper = StopWhenAsked()
+    trainer.stopper = StopWhenAsked(folder, go_on)
     trainer.add_callback(incidents)
     trainer.add_callback(trainer.stopper)

@@ -9,9 +9,12 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from sft.errors import ConfigError
+from sft.terminal.plain import message
+from sft.terminal.screen import SCREEN
 
 SPOKEN = logging.getLogger("sft.run")
 """Gets what is announced. It has no handler, so that nothing comes of it, unless a run keeps a log."""
@@ -62,11 +65,20 @@ def let_first_speak(seconds: float = 10.0) -> str:
     return f"rank {rank()} of {world_size()}: " if rank() > 0 else ""
 
 
-def announce(text: str = "") -> None:
-    """Print a line for people, once for all processes, beside the output that programs read."""
+def announce(text: str = "", *, must_be_heard: bool = False) -> None:
+    """Print lines for people, once for all processes, beside the output that programs read.
+
+    Args:
+        must_be_heard: something went wrong, which ``quiet`` does not silence.
+    """
     if is_main_process():
-        print(text, file=sys.stderr, flush=True)
-        SPOKEN.info(text)
+        SCREEN.say(text, must_be_heard=must_be_heard)
+        SPOKEN.info(message(text))
+
+
+def doing(what: str) -> AbstractContextManager[None]:
+    """Show in the line that changes what is going on, in the first process."""
+    return SCREEN.doing(what) if is_main_process() else nullcontext()
 
 
 def quiet_libraries() -> None:

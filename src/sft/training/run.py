@@ -30,7 +30,7 @@ from sft.training.checkpoints.lock import released_at_end, released_on_failure
 from sft.training.checkpoints.space import num_saves, require_space
 from sft.training.fewer_bits import apply_fewer_bits
 from sft.training.gather import loading_whole_models, share_out_again
-from sft.training.launch import announce, is_main_process, quiet_libraries
+from sft.training.launch import announce, doing, is_main_process, quiet_libraries
 from sft.training.memory.check import check_memory
 from sft.training.memory.fit import Fit
 from sft.training.memory.measured import Before, MemoryWatch
@@ -253,7 +253,7 @@ def train(run: AssembledRun) -> RunResult:
     before, after = evaluation_losses(trainer)
     steps = trainer.state.global_step
     figures = {"steps": steps, "evaluation loss before": before, "evaluation loss": after}
-    with saying_what_stays(folder):
+    with saying_what_stays(folder), doing(f"saving {folder / run.config.model_dir}"):
         saved = save_run(ModelSaver(run.config, trainer, run.tokenizer, run.plan), figures)
     result = RunResult(
         output_dir=folder,

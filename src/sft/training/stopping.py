@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -16,7 +17,9 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sft.config import SFTConfig
 from sft.errors import TrainingStopped
+from sft.training.checkpoints.layout import checkpoint_folder
 from sft.training.launch import announce
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
@@ -28,9 +31,16 @@ MOST_STEPS = 16
 
 
 class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
-    """Ends training after the step in which a signal came, with a checkpoint of it."""
+    """Ends training after the step in which a signal came, with a checkpoint of it.
 
-    def __init__(self) -> None:
+    Args:
+        folder: where checkpoints are saved.
+        go_on: how the run is gone on with, as a sentence (``how_to_go_on``).
+    """
+
+    def __init__(self, folder: Path, go_on: str) -> None:
+        self.folder = folder
+        self.go_on = go_on
         self.asked: int | None = None
         """The signal that came."""
         self.stopped_at: int | None = None
@@ -73,15 +83,18 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
             return
         name = signal.Signals(self.asked).name if self.asked is not None else "another process's signal"
         raise TrainingStopped(
-            f"stopped by {name} after step {self.stopped_at} of {state.max_steps}. checkpoint-{self.stopped_at} holds "
-            "everything: the same command goes on from there."
+            f"stopped by {name} after step {self.stopped_at} of {state.max_steps}. Everything is saved in "
+            f"{checkpoint_folder(self.folder, self.stopped_at)}. {self.go_on}"
         )
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.asked is not None:
             return  # it is being done
         self.asked = number
-        announce(f"{signal.Signals(number).name}: finishing this step, then saving")
+        # from a thread: the signal may have come in the middle of somebody's print, which cannot be entered twice
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        said = f"{name}: this step is finished, then all is saved as a checkpoint in {self.folder}. {self.go_on}"
+        threading.Thread(target=announce, args=(said,)).start()
 
     def _is_to_stop(self, args: TrainingArguments, step: int) -> bool:
         if args.world_size == 1:
@@ -99,3 +112,12 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
         return bool(is_asked)
 
     _steps_between: int = 1
+
+
+def how_to_go_on(config: SFTConfig) -> str:
+    """What to type after a run was stopped: the same command, unless that would start anew."""
+    if config.overwrite_output_dir:
+        return "The same command without overwrite_output_dir goes on from there."
+    if config.resume_from_checkpoint != "auto":
+        return "The same command with resume_from_checkpoint auto goes on from there."
+    return "The same command goes on from there."

@@ -132,7 +132,7 @@ class WalkTrainer(RunTrainer):
         return metrics
 
     def _summed_evaluation_loss(self, eval_dataset: TrainingRows | None) -> tuple[float, float]:
-        loader = self.get_eval_dataloader(eval_dataset)
+        self.callback_handler.eval_dataloader = loader = self.get_eval_dataloader(eval_dataset)
         model = self.model_wrapped
         if not self.is_in_train and model is self.model and not holds_shards(model):
             model = self.accelerator.prepare_model(self.model, evaluation_mode=True)

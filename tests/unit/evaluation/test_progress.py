@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from sft.evaluation.progress import EvaluationProgress, ProgressDisplay
+from sft.terminal import screen
 
 
 class Terminal(io.StringIO):
@@ -17,9 +18,12 @@ def at(task: str, done: int) -> EvaluationProgress:
     return EvaluationProgress(task=task, done=done, total=4, seconds=done * 0.5)
 
 
-def test_one_bar_per_task_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_line_that_changes_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(screen, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("CI", raising=False)
     display = ProgressDisplay()
     for task in ("qmsum", "truthfulqa"):
         for done in (0, 1, 3, 4):
@@ -27,11 +31,12 @@ def test_one_bar_per_task_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
     display(at("trec", 2))
     display.close()
     written = terminal.getvalue()
-    assert written.count("\n") == 3  # a bar that ends leaves its line
-    assert "qmsum: 100%" in written
-    assert "4/4" in written
-    assert "samples/s" in written
-    assert "trec:  50%" in written
+    left = [line.rpartition("\r")[2] for line in written.split("\n")]
+    assert left[:2] == [f"{task}: 4/4 answered, 2.00 samples/s, 00:00 left" for task in ("qmsum", "truthfulqa")]
+    assert "\rqmsum: 3/4 answered, 2.00 samples/s, 00:00 left  " in written
+    assert "\rtrec: 2/4 answered" in written
+    assert written.endswith("\r")  # what was not finished is gone
+    assert "\x1b" not in written
 
 
 def test_few_lines_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ from sft.training.checkpoints.memory_copy import live_storages
 from sft.training.checkpoints.states import random_states, to_plain
 from sft.training.checkpoints.trackers import tracker_runs, wants_folder
 from sft.training.checkpoints.write import Draft, seal_files
+from sft.training.launch import doing
 
 
 class SavingTrainer(Trainer):  # type: ignore[misc]
@@ -52,10 +53,11 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
         self._note_best()
         self._note_callbacks()
         draft, random = Draft(self.keeper.output_dir, int(self.state.global_step)), self._gathered(random_states())
-        if self._saves_pieces():
-            self._save_pieces(draft, random)
-        elif self.args.should_save:
-            self._save_whole(draft, random)
+        with doing(f"saving {draft.place}"):
+            if self._saves_pieces():
+                self._save_pieces(draft, random)
+            elif self.args.should_save:
+                self._save_whole(draft, random)
 
     def finish_saving(self) -> None:
         """Wait for the checkpoint that is being written. Every process calls it.
