@@ -50,3 +50,4 @@ class OutputOptions:
         "matplotlib), trainer_state (trainer_state.json), arguments (train_args.json) and log (train.log, what the run "
         "says).",
     )
+    quiet: bool = option(False, "Say nothing but what goes wrong and, at the end, where the result is.")
