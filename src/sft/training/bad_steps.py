@@ -22,7 +22,7 @@ from transformers import Trainer
 
 from sft.errors import TrainingDiverged
 from sft.training.incidents import Incidents
-from sft.training.launch import announce
+from sft.training.launch import warn
 
 WINDOW = 128
 """Steps whose losses a loss is held against."""
@@ -132,7 +132,7 @@ class BadStepGuard:
         self.left_out += 1
         rows = self.rows_of(step)
         self.incidents.add("not finite", step + 1, rows, loss=_spoken(loss), grad_norm=_spoken(norm))
-        announce(
+        warn(
             f"step {step + 1}: the loss is {loss:g} and its gradient's norm {norm:g}; the step is left out, the "
             f"weights stay as they were. Its {len(rows)} rows stand in incidents.jsonl."
         )

@@ -65,12 +65,17 @@ def let_first_speak(seconds: float = 10.0) -> str:
     return f"rank {rank()} of {world_size()}: " if rank() > 0 else ""
 
 
-def announce(text: str = "", *, must_be_heard: bool = False) -> None:
-    """Print lines for people, once for all processes, beside the output that programs read.
+def announce(text: str = "") -> None:
+    """Print lines for people, once for all processes, beside the output that programs read."""
+    _speak(text, must_be_heard=False)
 
-    Args:
-        must_be_heard: something went wrong, which ``quiet`` does not silence.
-    """
+
+def warn(text: str) -> None:
+    """The same for what went wrong, which ``quiet`` does not silence."""
+    _speak(text, must_be_heard=True)
+
+
+def _speak(text: str, *, must_be_heard: bool) -> None:
     if is_main_process():
         SCREEN.say(text, must_be_heard=must_be_heard)
         SPOKEN.info(message(text))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sft.errors import OutOfMemory
 from sft.training.bad_steps import GuardedTrainer
-from sft.training.launch import announce
+from sft.training.launch import warn
 
 TELLING = ("out of memory", "can't allocate memory", "cannot allocate memory")
 """What allocators say that raise a plain RuntimeError."""
@@ -81,7 +81,7 @@ class RetryingTrainer(GuardedTrainer):
                 "saves. The run goes on from its last checkpoint where the rows stay the same."
             )
         self.parts *= 2
-        announce(
+        warn(
             f"step {step}: out of memory ({said}). Slices are cut into {self.parts} parts from now on, and the step is "
             "done again: the same rows in the same order make a step, and the same gradient."
         )

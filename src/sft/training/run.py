@@ -20,6 +20,7 @@ from sft.data.prepare import PreparedData, prepare
 from sft.models.adapters import count_parameters
 from sft.models.families import missing_kernels
 from sft.models.tokenizer import load_tokenizer_for
+from sft.terminal.screen import SCREEN
 from sft.training.also_write import write_arguments, write_at_the_end
 from sft.training.arguments import training_arguments
 from sft.training.base import RunTrainer
@@ -119,6 +120,7 @@ def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()
 def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
     """Prepare the data, then start the process group, then load the model."""
     quiet_libraries()
+    SCREEN.quiet = config.quiet
     config = packed_or_by_length(config)
     strategy = refuse_early(config)
     checkpoint = open_folder(config)

@@ -8,7 +8,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from sft.training.launch import announce
+from sft.training.launch import warn
 
 _complained: set[Path] = set()
 """Files that lines were lost of."""
@@ -56,7 +56,7 @@ def append_line(path: Path, line: str) -> None:
     except OSError as error:
         if path not in _complained:
             _complained.add(path)
-            announce(f"{path} could not be written to: {error.strerror}. Training goes on without these lines.")
+            warn(f"{path} could not be written to: {error.strerror}. Training goes on without these lines.")
 
 
 def move_into_place(folder: Path, place: Path) -> None:

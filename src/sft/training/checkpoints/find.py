@@ -7,7 +7,7 @@ from pathlib import Path
 from sft.errors import ConfigError
 from sft.training.checkpoints.layout import checkpoint_folders
 from sft.training.checkpoints.manifest import damage, is_sealed
-from sft.training.launch import announce
+from sft.training.launch import warn
 
 SHOWN = 6
 """Damaged files of one checkpoint that a message names."""
@@ -43,7 +43,7 @@ def newest_valid(output_dir: Path) -> Path | None:
         wrong = damage(folder)
         if not wrong:
             return folder
-        announce(f"{folder} is not used: {describe_damage(wrong)}")
+        warn(f"{folder} is not used: {describe_damage(wrong)}")
     return None
 
 

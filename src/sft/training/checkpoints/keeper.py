@@ -17,7 +17,7 @@ from sft.training.checkpoints.manifest import FileSeal
 from sft.training.checkpoints.memory_copy import MemoryCopy
 from sft.training.checkpoints.rotate import rotate
 from sft.training.checkpoints.write import Draft, complete
-from sft.training.launch import announce
+from sft.training.launch import warn
 
 SAVE_ERRORS = (OSError, SafetensorError)
 """What a disk that is full, gone or read-only raises, in Python and in safetensors. PyTorch has no class for it."""
@@ -55,7 +55,7 @@ class CheckpointKeeper:
         try:
             rotate(self.output_dir, newest=draft.step, best=best, limit=self.limit)
         except OSError as error:
-            announce(f"an old checkpoint could not be removed: {error}")
+            warn(f"an old checkpoint could not be removed: {error}")
 
     def write_behind(self, draft: Draft, *, best: int | None) -> None:
         """The same in a thread; ``finish`` waits for it."""
@@ -87,14 +87,14 @@ class CheckpointKeeper:
         try:
             self.finish()
         except BaseException as error:
-            announce(f"the last checkpoint could not be written: {type(error).__name__}: {error}")
+            warn(f"the last checkpoint could not be written: {type(error).__name__}: {error}")
 
     def note_failure(self, step: int, error: BaseException) -> None:
         """Say that a checkpoint is not there, and what is."""
         there = list_checkpoints(self.output_dir)
         last = f"the last one is {there[-1].name}" if there else "there is none yet"
         self.failure = f"checkpoint-{step} could not be written: {error}; {last}"
-        announce(f"{self.failure}. " + ("" if self.stop_on_failure else "Training goes on (on_failed_save: continue)."))
+        warn(f"{self.failure}. " + ("" if self.stop_on_failure else "Training goes on (on_failed_save: continue)."))
 
     def require(self, failed: bool) -> None:
         """End the run if a checkpoint is missing and that is to end it.

@@ -17,7 +17,7 @@ from sft.training.checkpoints.pickles import refuse_code
 from sft.training.checkpoints.saving import SavingTrainer
 from sft.training.checkpoints.states import from_plain, set_random_states
 from sft.training.checkpoints.trackers import go_on_in_trackers
-from sft.training.launch import announce
+from sft.training.launch import warn
 
 
 class RestoringTrainer(SavingTrainer):
@@ -42,7 +42,7 @@ class RestoringTrainer(SavingTrainer):
             return
         folder = checkpoint_folder(self.keeper.output_dir, best)
         if wrong := damage(folder, hashes=False):
-            announce(f"the best checkpoint so far, {folder}, cannot be used: {describe_damage(wrong)}")
+            warn(f"the best checkpoint so far, {folder}, cannot be used: {describe_damage(wrong)}")
         else:
             self.state.best_model_checkpoint = str(folder)
 
@@ -76,13 +76,13 @@ class RestoringTrainer(SavingTrainer):
         if place < len(states):
             set_random_states(states[place])
         else:
-            announce(f"{checkpoint} is of {len(states)} processes: random numbers of the others (dropout) begin anew")
+            warn(f"{checkpoint} is of {len(states)} processes: random numbers of the others (dropout) begin anew")
 
     def _load_best_model(self) -> None:
         """The best checkpoint, if it still is what was written; else the model stays as it is now."""
         best = Path(self.state.best_model_checkpoint)
         if wrong := damage(best):
-            announce(f"{best}, the best checkpoint, cannot be used: {describe_damage(wrong)}. The last model is kept.")
+            warn(f"{best}, the best checkpoint, cannot be used: {describe_damage(wrong)}. The last model is kept.")
             self.args.load_best_model_at_end = False
             return
         refuse_code(best)

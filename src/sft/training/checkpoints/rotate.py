@@ -19,7 +19,7 @@ from sft.training.checkpoints.layout import (
     step_of,
 )
 from sft.training.checkpoints.manifest import is_sealed
-from sft.training.launch import announce
+from sft.training.launch import warn
 
 OWN_FILES = (
     "run.json", "metrics.jsonl", "incidents.jsonl", "bad_rows.jsonl", "trainer_log.jsonl", "train_results.json",
@@ -63,7 +63,7 @@ def make_place(place: Path) -> Path | None:
         aside = aside.with_name(f"{aside.name}-")
     os.rename(place, aside)
     if not is_ours:
-        announce(f"{place} is no checkpoint and stood where one is written now; it is kept as {aside.name}")
+        warn(f"{place} is no checkpoint and stood where one is written now; it is kept as {aside.name}")
     return aside if is_ours else None
 
 
