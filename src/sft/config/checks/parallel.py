@@ -98,7 +98,13 @@ def context_without_its_attention(candidate: Candidate) -> Iterator[str]:
         )
 
 
+def two_shardings(candidate: Candidate) -> Iterator[str]:
+    if candidate.deepspeed and candidate.fsdp:
+        yield f"{candidate.at('deepspeed')} and {candidate.at('fsdp')}: choose one."
+
+
 PARALLEL_RULES = (
+    two_shardings,
     shared_in_a_stage_that_cannot,
     shared_by_two_engines,
     quantised_and_shared,
