@@ -19,7 +19,7 @@ AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 @pytest.fixture(scope="session")
 def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Run folders by name: quickstart, other, evaluated, stopped, incidents, large, hostile."""
+    """Run folders by name: quickstart, other, evaluated, longbench, stopped, incidents, large, hostile."""
     folder = tmp_path_factory.mktemp("runs")
     model = tiny_model_folder
     evaluated = run_folders.evaluated(folder / "evaluated", model)
@@ -28,6 +28,7 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         "quickstart": run_folders.quickstart(folder / "quickstart", model),
         "other": run_folders.quickstart(folder / "other", model, learning_rate=2e-3),
         "evaluated": evaluated,
+        "longbench": run_folders.longbench(folder / "longbench", model),
         "stopped": run_folders.stopped(folder / "stopped", model, at=6),
         "incidents": run_folders.with_incidents(resumed, folder / "incidents"),
         "large": run_folders.large(evaluated, folder / "large"),

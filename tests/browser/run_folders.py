@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import random
+import runpy
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "longbench"
 QUICKSTART = ROOT / "examples" / "quickstart" / "data"
 
 MEETINGS = [
@@ -152,6 +155,30 @@ def evaluated(folder: Path, model: Path, **settings: Any) -> Path:
                 **settings,
             },
         )
+
+
+def longbench(folder: Path, model: Path) -> Path:
+    """A run of recipes/longbench, started as its README does, on a few rows of ours."""
+    data = folder.parent / f"{folder.name}-data"
+    places = write_tasks(data)
+    words = {
+        "--model_name": str(model), "--output_dir": str(folder), "--gpu": "0", "--train_datasets": "hotpotqa",
+        "--max_steps": "6", "--eval_steps": "2", "--save_steps": "2", "--batch_size": "1", "--max_length": "512",
+        "--gradient_accumulation_steps": "1", "--learning_rate": "0.01",
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, scripted_answers():
+        patch.setenv("SFT_LONGBENCH_DIR", places["longbench_dir"])
+        patch.setenv("SFT_TRUTHFULQA_FILE", places["truthfulqa_file"])
+        patch.setenv("SFT_CACHE_DIR", str(folder.parent / "cache"))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.chdir(RECIPE)
+        patch.syspath_prepend(RECIPE)
+        patch.setattr(sys, "argv", ["train.py", *(word for pair in words.items() for word in pair)])
+        patch.delitem(sys.modules, "train_args", raising=False)
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(RECIPE / "train.py"), run_name="__main__")
+        assert end.value.code == 0
+    return folder
 
 
 @contextmanager
