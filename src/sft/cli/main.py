@@ -28,14 +28,16 @@ from types import ModuleType
 from typing import NoReturn
 
 from sft.errors import EXIT_DONE, EXIT_OURS, ConfigError, SftError, TrainingStopped
+from sft.terminal.folding import folded
 from sft.terminal.plain import message
-from sft.terminal.screen import SCREEN, takes_colour
+from sft.terminal.screen import SCREEN, columns, is_terminal, takes_colour
 from sft.training.launch import let_first_speak
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sft.cli.train", "train a model on your data, save it, and record what was done"),
     "plan": ("sft.cli.plan", "prepare the data and say what training would do and need, without training"),
     "inspect": ("sft.cli.inspect", "show rendered examples with the trained tokens coloured"),
+    "report": ("sft.cli.report", "write the page of a run, or of several laid over each other"),
     "merge": ("sft.cli.merge", "merge an adapter into its base model, and compare the two"),
     "export": ("sft.cli.export", "merge or convert a model as an export file of LLaMA-Factory says"),
     "chat": ("sft.cli.chat", "talk to a model or adapter in the terminal"),
@@ -88,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(error)
         return error.exit_code
     except KeyboardInterrupt:
+        SCREEN.leave()
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
@@ -172,9 +175,12 @@ def _report(error: SftError) -> None:
     speaker = let_first_speak()
     label += "" if str(error).startswith("rank ") else speaker
     SCREEN.leave()
+    text = message(f"{label}{error}")
+    if is_terminal(sys.stderr):
+        text = folded(text, columns(sys.stderr))
     if takes_colour(sys.stderr):
-        label = f"\x1b[31m{label}\x1b[0m"
-    print(f"{label}{message(str(error))}", file=sys.stderr)
+        text = f"\x1b[31m{label}\x1b[0m{text[len(label) :]}"
+    print(text, file=sys.stderr)
 
 
 def _silence_stdout() -> None:

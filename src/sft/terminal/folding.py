@@ -18,7 +18,7 @@ def folded(text: str, width: int) -> str:
     return "\n".join(part for line in text.split("\n") for part in _fold_line(line, width))
 
 
-def command(words: str, width: int) -> str:
+def folded_command(words: str, width: int) -> str:
     """A command for a shell: folded before its options, so that all lines copied together still are that command."""
     if num_columns(words) <= width:
         return words

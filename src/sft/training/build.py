@@ -44,6 +44,7 @@ from sft.training.dead_adapters import DeadAdapters
 from sft.training.dpo_run import preference_trainer
 from sft.training.early_stopping import StopEarly
 from sft.training.fewer_bits import fewer_bits_callbacks
+from sft.training.going_on import how_to_go_on
 from sft.training.isolation import prove_isolation
 from sft.training.launch import announce
 from sft.training.layers_in_turn import layers_in_turn, refuse_turns_in_pieces
@@ -56,7 +57,6 @@ from sft.training.run_log import LoggedFigures
 from sft.training.shared_rows import share_proven_rows
 from sft.training.speed import apply_speed, speed_callbacks
 from sft.training.stacks import StackWatch
-from sft.training.stopping import how_to_go_on
 from sft.training.strategy import asked_strategy
 from sft.training.token_figures import TokenFigures
 from sft.training.token_weights import token_weight

@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sft.config import SFTConfig
 from sft.errors import TrainingStopped
 from sft.training.checkpoints.layout import checkpoint_folder
 from sft.training.launch import announce
@@ -112,12 +111,3 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
         return bool(is_asked)
 
     _steps_between: int = 1
-
-
-def how_to_go_on(config: SFTConfig) -> str:
-    """What to type after a run was stopped: the same command, unless that would start anew."""
-    if config.overwrite_output_dir:
-        return "The same command without overwrite_output_dir goes on from there."
-    if config.resume_from_checkpoint != "auto":
-        return "The same command with resume_from_checkpoint auto goes on from there."
-    return "The same command goes on from there."
