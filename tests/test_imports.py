@@ -1,6 +1,6 @@
 """Imports inside src/sft point one way, those inside functions and under TYPE_CHECKING included.
 
-cli, report -> dialects, training, evaluation, export -> generation, models, tasks, data -> config -> errors
+cli -> dialects, training, evaluation, export, report -> generation, models, tasks, data -> config -> errors
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 LAYERS = (
-    ("cli", "report"),
-    ("dialects", "training", "evaluation", "export"),
+    ("cli",),
+    ("dialects", "training", "evaluation", "export", "report"),
     ("generation", "models", "tasks", "data"),
     ("config",),
+    ("terminal",),
     ("errors",),
 )
 LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 
 # Packages of one layer that may use each other, in this direction only.
 SIDEWAYS = {
-    ("cli", "report"),
     ("training", "evaluation"),
     ("training", "export"),
+    ("training", "report"),  # a run leaves its page behind
+    ("report", "evaluation"),  # the history of scores, and where answers lie
     ("models", "data"),  # a tokenizer's template is one of data/templates
     ("tasks", "data"),  # rows of a benchmark are read as all rows are, and may be trained on
 }
 
 # They are read before, or without, a model: a mistake in a config or in data is found at once, and cheaply.
 LIGHT = (
-    "sft", "sft.__main__", "sft.errors", "sft.config*", "sft.dialects*", "sft.cli.main",
+    "sft", "sft.__main__", "sft.errors", "sft.terminal*", "sft.config*", "sft.dialects*", "sft.cli.main",
     "sft.data", "sft.data.types", "sft.data.sources*", "sft.data.formats*", "sft.data.conversations",
     "sft.data.packing", "sft.data.lengths", "sft.data.templates*", "sft.tasks*",
 )  # fmt: skip

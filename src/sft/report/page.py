@@ -1,0 +1,200 @@
+"""Run folders -> ``report.html``: one file that needs no network, no server and nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from sft import __version__
+from sft.report import figures
+from sft.report.charts import MOST_MARKS, draw_charts, draw_marks, few_of, score_chart, undrawn_figures
+from sft.report.names import PAGE
+from sft.report.reading import read_runs
+from sft.report.repeating import commands_after, flat, option_rows, plain, train_command
+from sft.report.safe import script_json, shown
+from sft.report.side_by_side import BUDGET, FittedAnswers, fit_answers
+from sft.report.story import Mark, RunStory
+from sft.report.training_data import packing_of, row_account, token_parts
+from sft.report.verdict import has_combined, judge
+
+ASSETS = Path(__file__).parent / "assets"
+UPLOT = "1.6.32"
+"""Version of uPlot, which draws the charts; its licence lies beside it."""
+
+RENEW_SECONDS = 15
+"""Between two looks of an open page at its file."""
+
+MOST_LISTED = 200
+"""Incidents in the list of each kind."""
+
+
+def write_page(runs: Sequence[Path], output: Path) -> Path:
+    """Write the page of one run, or of several laid over each other, and return where it is.
+
+    The file is written beside and renamed into place: whoever opens it sees the page before or the new one. While a run
+    is not finished, the page in its own folder renews itself in the browser.
+
+    Args:
+        runs: output folders of runs; finished, stopped or still going on.
+        output: the file; its folder is made where there is none.
+
+    Raises:
+        DataError: a folder is not there, or no run.
+        OSError: the file cannot be written.
+    """
+    stories = read_runs([Path(run) for run in runs])
+    is_own = len(stories) == 1 and output.resolve() == (stories[0].folder / PAGE).resolve()
+    text = render_page(stories, renews=is_own and not stories[0].is_finished)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, output)
+    finally:
+        beside.unlink(missing_ok=True)
+    return output
+
+
+def render_page(stories: Sequence[RunStory], *, renews: bool = False, now: float | None = None) -> str:
+    """The page as text.
+
+    Args:
+        renews: an open page looks again for a newer one.
+        now: seconds since 1970 that it is dated with; None: the clock's.
+    """
+    written = time.time() if now is None else now
+    answers = [fit_answers(story, BUDGET // len(stories)) for story in stories]
+    scripts = [_asset(f"uPlot-{UPLOT}.iife.min.js"), _asset("page.js")]
+    styles = [_asset(f"uPlot-{UPLOT}.min.css"), _asset("page.css")]
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            stories=stories,
+            is_single=len(stories) == 1,
+            tellings=[_telling(story, fitted) for story, fitted in zip(stories, answers, strict=True)],
+            options=option_rows(stories),
+            charts=(charts := draw_charts(stories)),
+            score_chart=(scores := score_chart(stories)),
+            undrawn=undrawn_figures(stories),
+            data=script_json(
+                {
+                    "written": written,
+                    "renews": RENEW_SECONDS if renews else None,
+                    "runs": [shown(story.name, 200) for story in stories],
+                    "charts": _with_visible_names([*charts, *([scores] if scores else [])]),
+                    "marks": draw_marks(stories),
+                    "answers": [None if fitted is None else fitted.tasks for fitted in answers],
+                }
+            ),
+            title=f"{', '.join(story.name for story in stories)} · run report",
+            written=figures.moment(written),
+            renews=renews,
+            version=__version__,
+            uplot=UPLOT,
+            styles=[Markup(style) for style in styles],
+            scripts=[Markup(script) for script in scripts],
+            policy=_policy(scripts, styles),
+        )
+    )
+
+
+def _telling(story: RunStory, fitted: FittedAnswers | None) -> dict[str, Any]:
+    """What the template shows of one run."""
+    plan = story.part("plan")
+    return {
+        "story": story,
+        "verdict": judge(story),
+        "has_combined": has_combined(story),
+        "plan": plan,
+        "rows": row_account(plan),
+        "eval_rows": row_account(evaluation) if isinstance(evaluation := plan.get("evaluation"), dict) else [],
+        "tokens": token_parts(plan),
+        "packing": packing_of(story),
+        "data": story.data,
+        "incidents": _incident_groups(story),
+        "answers": fitted,
+        "train_command": train_command(story),
+        "commands": commands_after(story),
+        "versions": flat(story.part("versions")),
+        "fingerprints": flat(story.part("fingerprints")),
+        "machine": [
+            *flat(story.part("device"), "device."),
+            *flat(story.part("processes"), "processes."),
+            *flat(story.part("kernels"), "kernels."),
+        ],
+    }
+
+
+def _incident_groups(story: RunStory) -> list[tuple[str, int, list[Mark]]]:
+    """What happened, by kind: how often, and the marks that are listed."""
+    kinds = dict.fromkeys(mark.kind for mark in story.marks)
+    grouped = [(kind, [mark for mark in story.marks if mark.kind == kind]) for kind in kinds]
+    return [(kind, len(marks), few_of(marks, min(MOST_LISTED, MOST_MARKS))) for kind, marks in grouped]
+
+
+def _with_visible_names(charts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The charts with names of figures and runs made harmless: they come from files."""
+    texts = ("id", "title", "unit", "said")
+    return [
+        {
+            **chart,
+            **{name: shown(str(chart[name]), 400) for name in texts},
+            "curves": [
+                {**curve, "name": shown(curve["name"], 200)} if "name" in curve else curve for curve in chart["curves"]
+            ],
+        }
+        for chart in charts
+    ]
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: shown(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=figures.number,
+        fixed=figures.fixed,
+        change=figures.change,
+        share=figures.share,
+        size=figures.size,
+        seconds=figures.seconds,
+        moment=figures.moment,
+        plain=plain,
+        commas=", ".join,
+        shown=shown,
+    )
+    return environment
+
+
+@lru_cache(maxsize=8)
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
+    """What the browser may run and load: these scripts and styles, and nothing else from anywhere."""
+
+    def sources(texts: Sequence[str]) -> str:
+        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return (
+        f"default-src 'none'; script-src {sources(scripts)}; style-src {sources(styles)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )

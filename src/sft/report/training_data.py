@@ -1,0 +1,109 @@
+"""What a run was trained on, counted: rows in and out, tokens, sources, lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sft.report.story import RunStory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A line of an account."""
+
+    what: str
+    count: int | None
+    reason: str = ""
+    level: int = 0
+    """1: a part of the line above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A stretch of a bar."""
+
+    name: str
+    count: int
+    share: float
+    """Of the whole bar."""
+    begins: float
+
+
+def row_account(plan: Mapping[str, Any]) -> list[Counted]:
+    """What became of the rows, with the reasons as the run counted them."""
+    lines = [Counted(what="rows read", count=plan.get("rows"))]
+    lines += _by_reason("could not be used", plan.get("rejected"))
+    asked = "are also asked by an evaluation, and trained on all the same" if plan.get("contaminated") else (
+        "are asked by an evaluation, and left out"
+    )  # fmt: skip
+    lines += _by_reason(asked, plan.get("overlapping"))
+    if plan.get("duplicates"):
+        lines.append(Counted(what="say what an earlier row says, and were left out", count=plan["duplicates"]))
+    lines.append(Counted(what="conversations", count=plan.get("conversations")))
+    if plan.get("split"):
+        lines.append(
+            Counted(
+                what="of them trained answer by answer: the template rewrites history", count=plan["split"], level=1
+            )
+        )
+    for name, what in (
+        ("documents", "documents"),
+        ("blocks", "blocks they were cut into"),
+        ("pairs", "pairs of answers"),
+    ):
+        if plan.get(name):
+            lines.append(Counted(what=what, count=plan[name]))
+    lines += _by_reason("examples dropped for their length", plan.get("dropped"))
+    if plan.get("cut"):
+        lines.append(Counted(what="examples shortened to max_length", count=plan["cut"]))
+    lines.append(Counted(what="examples trained on", count=plan.get("examples")))
+    return lines
+
+
+def _by_reason(what: str, reasons: Any) -> list[Counted]:
+    if not isinstance(reasons, Mapping) or not reasons:
+        return []
+    counts = {str(reason): count for reason, count in reasons.items() if isinstance(count, int)}
+    ordered = sorted(counts.items(), key=lambda pair: -pair[1])
+    whole = Counted(what=what, count=sum(counts.values()))
+    return [whole, *(Counted(what=reason, count=count, level=1) for reason, count in ordered)]
+
+
+def token_parts(plan: Mapping[str, Any]) -> list[Part]:
+    """Where the tokens went that the template wrote; empty where they were not counted."""
+    trained, tokens = plan.get("trained_tokens"), plan.get("tokens")
+    if not isinstance(trained, int) or not isinstance(tokens, int):
+        return []
+    dropped = plan.get("dropped_tokens")
+    counts = {
+        "trained": trained,
+        "read, not trained": tokens - trained,
+        "cut away": plan.get("cut_tokens") or 0,
+        "dropped": sum(dropped.values()) if isinstance(dropped, Mapping) else 0,
+    }
+    whole, before, parts = max(1, sum(counts.values())), 0, []
+    for name, count in counts.items():
+        if count:
+            parts.append(Part(name=name, count=count, share=count / whole, begins=before / whole))
+        before += count
+    return parts
+
+
+def packing_of(story: RunStory) -> str:
+    """How examples share rows, in words."""
+    plan = story.part("plan")
+    if not plan:
+        return "not recorded"
+    filled = plan.get("packing_efficiency")
+    share = f"; {filled:.1%} of their slots hold a token" if isinstance(filled, int | float) else ""
+    if plan.get("batches"):
+        return f"{plan['batches']:,} batches by tokens{share}"
+    if story.option("packing") and plan.get("packs"):
+        return f"packed: {plan['packs']:,} rows{share}"
+    if plan.get("packs") and plan.get("stage") == "dpo":
+        return "one pair of answers a row"
+    if plan.get("packs"):
+        return f"blocks: {plan['packs']:,} rows{share}"
+    return "none: one example a row"
