@@ -20,7 +20,7 @@ from sft.export.adapter import read_adapter
 from sft.export.quantised import load_over_quantised
 from sft.models.loftq import WeightFiles
 from sft.models.quantization import read_quantization
-from sft.training.build import build_model
+from sft.training.build_model import build_model
 from sft.training.run import run_training
 
 pytest.importorskip("bitsandbytes", reason="the extra quantization is not installed")

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from sft.data.prepare import prepare
     from sft.models.tokenizer import load_tokenizer_for
-    from sft.training.build import refuse_packing_by_family
+    from sft.training.attention_choice import refuse_packing_by_family
     from sft.training.launch import world_size
     from sft.training.plan import describe_plan, make_plan
     from sft.training.task_data import task_rows

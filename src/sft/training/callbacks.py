@@ -1,10 +1,9 @@
-"""What happens beside the training steps: the metrics file, answers to the user's questions."""
+"""The metrics file: written beside the training steps, read by whoever shows a run."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,31 +42,6 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
             return
         line = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), "time": round(time.time(), 3), **logs}
         append_line(self.path, json.dumps(line))
-
-
-class AnsweredQuestions(TrainerCallback):  # type: ignore[misc]
-    """Every so many steps the model answers the user's questions into ``gen_results/gen_step_N.json``."""
-
-    def __init__(
-        self, questions: Sequence[str], answer: Callable[[Any, Sequence[str]], list[str]], *, folder: Path, every: int
-    ) -> None:
-        self.questions = questions
-        self.answer = answer
-        self.folder = folder / "gen_results"
-        self.every = every
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step % self.every:
-            return
-        outputs = self.answer(kwargs["model"], self.questions)
-        if not state.is_world_process_zero:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        answered = [
-            {"question": question, "output": output} for question, output in zip(self.questions, outputs, strict=True)
-        ]
-        path = self.folder / f"gen_step_{state.global_step}.json"
-        path.write_text(json.dumps(answered, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from sft.errors import ConfigError
 from sft.models.saved_quantization import refuse_saved_quantization
 from sft.training.also_write import require_what_is_written
 from sft.training.arguments import require_trackers
-from sft.training.build import refuse_packing_by_family
+from sft.training.attention_choice import refuse_packing_by_family
 from sft.training.checkpoints import clear_run, find_checkpoint, remove_leftovers
 from sft.training.checkpoints.find import describe_damage
 from sft.training.checkpoints.lock import hold_folder

@@ -23,8 +23,10 @@ from sft.models.tokenizer import load_tokenizer_for
 from sft.terminal.screen import SCREEN
 from sft.training.also_write import write_arguments, write_at_the_end
 from sft.training.arguments import training_arguments
+from sft.training.attention_choice import settle_attention
 from sft.training.base import RunTrainer
-from sft.training.build import build_model, build_trainer, kernels_of, pad_id, settle_attention
+from sft.training.build import build_trainer, kernels_of, pad_id
+from sft.training.build_model import build_model
 from sft.training.checkpoints.changes import read_identity, refuse_changed_run
 from sft.training.checkpoints.keeper import CheckpointKeeper, saying_what_stays
 from sft.training.checkpoints.lock import released_at_end, released_on_failure

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from sft.config import SFTConfig
 from sft.errors import ConfigError, ModelError
 from sft.models.load import load_model
-from sft.training.build import build_model, refuse_eight_bits_in_pieces, refuse_rows_in_pieces
+from sft.training.build_model import build_model, refuse_eight_bits_in_pieces, refuse_rows_in_pieces
 
 # PEFT's advice on tied embeddings, and its use of a deprecated name; a run leaves both out
 pytestmark = [
@@ -140,7 +140,7 @@ def test_rows_that_an_output_layer_with_a_bias_would_lose(build: Build, monkeypa
         model.lm_head.bias = torch.nn.Parameter(torch.zeros(350))
         return model
 
-    monkeypatch.setattr("sft.training.build.load_model", with_bias)
+    monkeypatch.setattr("sft.training.build_model.load_model", with_bias)
     with pytest.raises(ModelError, match=r"lm_head has a bias.*--modules_to_save embed_tokens lm_head"):
         build(use_lora=True, added_tokens=["assistant"])
 

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 
 from sft.config import SFTConfig
 from sft.errors import ConfigError, ModelError
-from sft.training.build import build_model, read_questions
+from sft.training.build_model import build_model
+from sft.training.questions import read_questions
 
 
 def test_added_tokens_get_rows_and_lora_must_train_them(tiny_model_folder: Path) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedModel, TrainingArguments
 
 from sft.config import SFTConfig
 from sft.errors import ConfigError
-from sft.training.build import build_model
+from sft.training.build_model import build_model
 from sft.training.optimizer import LoraPlusTrainer, refuse_foreign_optimizer
 
 # PEFT's advice on tied embeddings, and its use of a deprecated name; a run leaves both out

@@ -14,7 +14,7 @@ from sft.models.families import read_past_the_layer
 from sft.models.load import explain_load_failure, saved_method
 from sft.models.precision import dtype_of
 from sft.models.quantization import HEAD, quantization_of
-from sft.training.build import choose_trained
+from sft.training.build_model import choose_trained
 from sft.training.memory.few_bits import hold_experts_in_few_bits, hold_in_few_bits
 
 KNOWN_SAVED = (None, "mxfp4")

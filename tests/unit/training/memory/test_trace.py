@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sft.config import SFTConfig
-from sft.training.build import build_model
+from sft.training.build_model import build_model
 from sft.training.memory.batch import imagined_batch
 from sft.training.memory.counter import LiveBytes
 from sft.training.memory.skeleton import build_skeleton, read_model_config, tensor_bytes
