@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sft.report.figures import spoken
 from sft.report.story import Mark, RunStory, Series
 from sft.report.thinning import FEW, STRETCHES, Drawn, smooth, thin
+from sft.report.verdict import COMBINED_OF
 
 MOST_POINTS = 60_000
 """Of all curves of a page together; several runs share them."""
@@ -90,6 +91,7 @@ def _draw(kind: ChartKind, stories: Sequence[RunStory], few: int, stretches: int
         "title": kind.title,
         "unit": kind.unit,
         "log": kind.log,
+        "group": "course",
         "curves": curves,
         "said": describe(kind, [(story.name, story.logged.series.get(kind.metric)) for story in stories]),
         "thinned": _thinned(curves),
@@ -143,35 +145,43 @@ def few_of(marks: Sequence[Mark], most: int = MOST_MARKS) -> list[Mark]:
     return [marks[at * (len(marks) - 1) // (most - 1)] for at in range(most)]
 
 
-def score_chart(stories: Sequence[RunStory]) -> dict[str, Any] | None:
-    """The main score of each task, and the combined one, over the evaluated steps; None with fewer than three."""
-    curves = []
-    for number, story in enumerate(stories):
-        entries = [entry for entry in story.history.entries if entry.failure is None]
-        if len(entries) < 3:
-            continue
-        for task in dict.fromkeys(task for entry in entries for task in entry.results):
-            scores = [(entry.step, entry.results.get(task, {}).get("main_score")) for entry in entries]
-            kept = [(step, float(score)) for step, score in scores if isinstance(score, int | float)]
-            curves.append(
+def score_charts(stories: Sequence[RunStory]) -> list[dict[str, Any]]:
+    """Scores over the evaluated steps, in a chart for each kind of scale; empty with fewer than three evaluations."""
+    found = [curve for number, story in enumerate(stories) for curve in _score_curves(number, story)]
+    charts = []
+    for scale, title in SCALES.items():
+        curves = [curve for curve in found if curve["scale"] == scale]
+        if curves:
+            unit = "main score of each task" if scale != "combined" else "of TruthfulQA and QMSum"
+            charts.append(
                 {
-                    "run": number,
-                    "style": "plain",
-                    "name": task,
-                    "x": [step for step, _ in kept],
-                    "y": [score for _, score in kept],
-                    "of": len(kept),
+                    **{"id": f"scores-{scale}", "title": title, "unit": unit, "log": False, "group": "scores"},
+                    **{"curves": curves, "thinned": None, "usual": True},
+                    "said": f"{title}: those of the tables above, over the evaluated steps.",
                 }
             )
-    if not curves:
-        return None
+    return charts
+
+
+SCALES = {"combined": "Combined score", "1": "Scores from 0 to 1", "100": "Scores from 0 to 100"}
+
+
+def _score_curves(number: int, story: RunStory) -> Iterator[dict[str, Any]]:
+    entries = [entry for entry in story.history.entries if entry.failure is None]
+    if len(entries) < 3:
+        return
+    if any(task in entry.results for entry in entries for task in COMBINED_OF):
+        combined = [(entry.step, entry.combined_score) for entry in entries if entry.combined_score is not None]
+        yield _scores_of(number, "combined", "combined", combined)
+    for task in dict.fromkeys(task for entry in entries for task in entry.results):
+        scores = [(entry.step, entry.results.get(task, {}).get("main_score")) for entry in entries]
+        kept = [(step, float(score)) for step, score in scores if isinstance(score, int | float)]
+        yield _scores_of(number, task, "100" if any(abs(score) > 1 for _, score in kept) else "1", kept)
+
+
+def _scores_of(number: int, name: str, scale: str, scores: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    steps, values = [step for step, _ in scores], [score for _, score in scores]
     return {
-        "id": "scores",
-        "title": "Scores",
-        "unit": "main score of each task",
-        "log": False,
-        "curves": curves,
-        "said": "The scores of the table above over the evaluated steps.",
-        "thinned": None,
-        "usual": True,
+        **{"run": number, "style": "plain", "name": name, "scale": scale},
+        **{"x": steps, "y": values, "of": len(steps)},
     }

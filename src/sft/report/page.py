@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from sft import __version__
 from sft.report import figures
-from sft.report.charts import MOST_MARKS, draw_charts, draw_marks, few_of, score_chart, undrawn_figures
+from sft.report.charts import MOST_MARKS, draw_charts, draw_marks, few_of, score_charts, undrawn_figures
 from sft.report.names import PAGE
 from sft.report.reading import read_runs
 from sft.report.repeating import commands_after, flat, option_rows, plain, train_command
@@ -84,14 +84,14 @@ def render_page(stories: Sequence[RunStory], *, renews: bool = False, now: float
             tellings=[_telling(story, fitted) for story, fitted in zip(stories, answers, strict=True)],
             options=option_rows(stories),
             charts=(charts := draw_charts(stories)),
-            score_chart=(scores := score_chart(stories)),
+            score_charts=(scores := score_charts(stories)),
             undrawn=undrawn_figures(stories),
             data=script_json(
                 {
                     "written": written,
                     "renews": RENEW_SECONDS if renews else None,
                     "runs": [shown(story.name, 200) for story in stories],
-                    "charts": _with_visible_names([*charts, *([scores] if scores else [])]),
+                    "charts": _with_visible_names([*charts, *scores]),
                     "marks": draw_marks(stories),
                     "answers": [None if fitted is None else fitted.tasks for fitted in answers],
                 }

@@ -88,7 +88,7 @@
 
   const allSteps = (() => {
     const ends = page.charts
-      .filter((chart) => chart.id !== "scores")
+      .filter((chart) => chart.group !== "scores")
       .flatMap((chart) => chart.curves.flatMap((curve) => [curve.x[0], curve.x[curve.x.length - 1]]));
     if (!ends.length) return [0, 1];
     const low = Math.min(...ends), high = Math.max(...ends);
@@ -138,7 +138,7 @@
   }
 
   function curveColour(chart, curve, number) {
-    const byCurve = chart.id === "scores" && page.runs.length === 1;
+    const byCurve = chart.group === "scores" && page.runs.length === 1;
     return colour("run-" + ((byCurve ? number : curve.run) % 8));
   }
 
@@ -149,7 +149,7 @@
       label: curveName(chart, curve),
       stroke: curve.style === "faint" ? stroke + "55" : stroke,
       width: curve.style === "faint" ? 1 : 2,
-      spanGaps: chart.id === "scores" || curve.style !== "smooth" ? joins(curve) : true,
+      spanGaps: joins(curve),
       points: { show: curve.style === "plain" && few, size: 6, fill: stroke },
     };
   }
@@ -188,7 +188,7 @@
   function options(chart, width) {
     const ink = colour("axis"), grid = colour("grid");
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, font: "12px system-ui, sans-serif" };
-    const isCourse = chart.id !== "scores";
+    const isCourse = chart.group !== "scores";
     return {
       width,
       height: 224,
@@ -237,10 +237,10 @@
   }
 
   function zoom(chart, range) {
-    if (chart.id === "scores") state.scoreZoom = range;
+    if (chart.group === "scores") state.scoreZoom = range;
     else state.zoom = range && bounded(range);
     keepState();
-    for (const one of drawn) if ((one.chart.id === "scores") === (chart.id === "scores")) applyZoom(one);
+    for (const one of drawn) if ((one.chart.group === "scores") === (chart.group === "scores")) applyZoom(one);
     showButtons();
   }
 
@@ -252,18 +252,18 @@
   }
 
   function applyZoom(one) {
-    const range = (one.chart.id === "scores" ? state.scoreZoom : state.zoom) || ownRange(one);
+    const range = (one.chart.group === "scores" ? state.scoreZoom : state.zoom) || ownRange(one);
     one.plot.setScale("x", { min: range[0], max: range[1] });
   }
 
   function ownRange(one) {
-    if (one.chart.id !== "scores") return allSteps;
+    if (one.chart.group !== "scores") return allSteps;
     const xs = one.plot.data[0];
     return [xs[0], xs[xs.length - 1]];
   }
 
   function step(chart, key) {
-    const one = drawn.find((other) => other.chart === chart) || drawn.find((other) => other.chart.id !== "scores");
+    const one = drawn.find((other) => other.chart === chart) || drawn.find((other) => other.chart.group !== "scores");
     if (!one) return false;
     const { min, max } = one.plot.scales.x, width = max - min;
     const moves = {
@@ -315,7 +315,7 @@
       chart.curves.forEach((curve, number) => {
         const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
         const item = make("li", {}, swatch, curveName(chart, curve));
-        swatch.className += " run-" + ((chart.id === "scores" && page.runs.length === 1 ? number : curve.run) % 8);
+        swatch.className += " run-" + ((chart.group === "scores" && page.runs.length === 1 ? number : curve.run) % 8);
         if (curve.style === "faint") swatch.style.opacity = 0.4;
         keys.append(item);
       });
