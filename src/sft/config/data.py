@@ -131,6 +131,15 @@ class DataOptions:
         None, "Where prepared data is kept. Unset: $SFT_CACHE_DIR, else sft-kit in the user's cache folder."
     )
     overwrite_cache: bool = option(False, "Prepare the data anew even if the cache holds it.")
+    stream_preparation: bool = option(
+        False,
+        "Begin to train when the first stream_window examples are prepared; a process of its own prepares the rest "
+        "meanwhile. Needs max_steps. Rows are then packed and put in random order within windows of neighbouring "
+        "examples, windows as the data has them; the result is the same whether data are prepared already or not.",
+    )
+    stream_window: int = option(
+        16_384, "With stream_preparation: examples that are packed and put in random order together.", minimum=1
+    )
     preparation_workers: int | None = option(
         None,
         "Processes that prepare files of JSON lines of more than 32 MB. The result is the same whatever their number. "

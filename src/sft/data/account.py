@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sft.data.conversations import PLACES_KEPT, explain_none, refuse_bad_rows
+from sft.data.pieces import Piece
 from sft.data.readings import Reading
 from sft.data.render import agreed_kwargs
 from sft.data.report import DataReport
@@ -31,6 +32,18 @@ class Account:
         self.read.add(DataReport.from_dict(entry["read"]))
         self.made.add(DataReport.from_dict(entry["made"]))
         self._answer_kwargs |= dict.fromkeys(entry["answer_kwargs"])
+
+    def judge(self, piece: Piece, max_bad_rows: int) -> None:
+        """Refuse the next piece, where too many rows are unusable with it.
+
+        Raises:
+            TooManyBadRows: counting the rows up to its end.
+        """
+        report = DataReport()
+        known = [self.reading.account] if self.reading.is_counted else [self.reading.account, self.read, piece.read]
+        for some in (*known, self.made, piece.made):
+            report.add(DataReport.from_dict(some.to_dict()))
+        refuse(report, max_bad_rows)
 
     def close(self, *, max_bad_rows: int, template_kwargs: Mapping[str, Any]) -> DataReport:
         """The report of all of it.

@@ -25,6 +25,7 @@ from sft.errors import UserError
 META = "meta.json"
 PARTIAL = ".partial"
 KEPT_SECONDS = 7 * 24 * 3600
+PREPARED_BEFORE = "the same data, template, tokenizer and rules were prepared before"
 CODE = Path(__file__).resolve().parent
 
 
@@ -36,10 +37,40 @@ class CacheEntry:
     hit: bool
     why: str
     """For people: 'hit' or what changed since the nearest earlier entry."""
+    parts: Mapping[str, str]
+    """What it was found by."""
+
+
+def entry_folder(parts: Mapping[str, str], cache_dir: str | None) -> Path:
+    """Where prepared data stands, or will stand."""
+    return cache_root(cache_dir) / hash_text(json.dumps(dict(sorted(parts.items()))))
+
+
+def folder_beside(folder: Path) -> Path:
+    """Where it stands until it is complete."""
+    return Path(f"{folder}{PARTIAL}")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether all of an entry is there."""
+    return (folder / META).exists()
+
+
+def forget(folder: Path) -> None:
+    """Take an entry away, complete or not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder_beside(folder), ignore_errors=True)
 
 
 def cached(
-    parts: Mapping[str, str], build: Callable[[Path], None], *, cache_dir: str | None, overwrite: bool
+    parts: Mapping[str, str],
+    build: Callable[[Path], None],
+    *,
+    cache_dir: str | None,
+    overwrite: bool,
+    keep_refused: bool = False,
 ) -> CacheEntry:
     """Return the entry for ``parts``, building it first if it is absent.
 
@@ -50,15 +81,15 @@ def cached(
     Args:
         parts: name -> fingerprint of everything that decides the content.
         build: writes the content into a folder, which holds nothing or what was written before a kill.
+        keep_refused: leave what was written of data that cannot be used: somebody reads it.
     """
-    root = cache_root(cache_dir)
+    folder = entry_folder(parts, cache_dir)
+    root, beside = folder.parent, folder_beside(folder)
     root.mkdir(parents=True, exist_ok=True)
-    folder = root / hash_text(json.dumps(dict(sorted(parts.items()))))
-    beside = Path(f"{folder}{PARTIAL}")
     with FileLock(f"{folder}.lock"):
-        complete = (folder / META).exists()
+        complete = is_complete(folder)
         if complete and not overwrite:
-            return CacheEntry(folder, True, "the same data, template, tokenizer and rules were prepared before")
+            return CacheEntry(folder, True, PREPARED_BEFORE, parts)
         if overwrite:
             shutil.rmtree(beside, ignore_errors=True)
         why = "overwrite_cache is set" if complete else _explain_miss(root, parts)
@@ -70,7 +101,8 @@ def cached(
         try:
             build(beside)
         except UserError:  # other data or options have another folder
-            shutil.rmtree(beside, ignore_errors=True)
+            if not keep_refused:
+                shutil.rmtree(beside, ignore_errors=True)
             raise
         (beside / META).write_text(json.dumps({"parts": dict(parts)}, indent=1), encoding="utf-8")
         aside = Path(f"{folder}.old")
@@ -79,7 +111,7 @@ def cached(
             os.rename(folder, aside)
         os.rename(beside, folder)
         shutil.rmtree(aside, ignore_errors=True)
-    return CacheEntry(folder, False, why)
+    return CacheEntry(folder, False, why, parts)
 
 
 def _forget_old(root: Path) -> None:

@@ -101,8 +101,8 @@ class Collator:
     packed: bool
     """Rows hold several documents: they are told apart by ``position_ids``, and there is no attention mask."""
 
-    weighted: bool = False
-    """Add ``loss_weights``."""
+    weighted: bool | None = False
+    """Add ``loss_weights``; None: to batches in which a token counts for more or less than one."""
 
     by_document: bool = False
     """Add ``documents``, for a model that attends to each alone."""
@@ -149,7 +149,7 @@ class Collator:
         batch["num_trained"] = float(weights[labels != NOT_TRAINED].sum(dtype=np.float64))
         if self.by_document:
             batch["documents"] = find_documents(len(rows) * seq, spans)
-        if self.weighted:
+        if self.weighted or (self.weighted is None and bool((weights[labels != NOT_TRAINED] != 1).any())):
             batch["loss_weights"] = torch.from_numpy(weights)
         return batch if self.stretch is None else self.stretch.take(batch, filled)
 

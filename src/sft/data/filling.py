@@ -20,8 +20,13 @@ LANES_EACH = 4
 """For processes beside this one. On two cores, this one and its threads for encoding leave hardly anything over."""
 
 
-def fill_store(folder: Path, reading: Reading, maker: PieceMaker, *, quiet: bool) -> DataReport:
+def fill_store(
+    folder: Path, reading: Reading, maker: PieceMaker, *, quiet: bool, judge_pieces: bool = False
+) -> DataReport:
     """Prepare all rows of a reading that the store in ``folder`` does not have yet, and account for every row.
+
+    Args:
+        judge_pieces: end before the piece with which too many rows are unusable, not when all are read.
 
     Raises:
         DataError: more rows are unusable than ``max_bad_rows``, or none became a conversation.
@@ -34,6 +39,8 @@ def fill_store(folder: Path, reading: Reading, maker: PieceMaker, *, quiet: bool
     progress = Progress(reading, quiet=quiet)
     try:
         for piece in pieces_left(folder, reading, maker, account, progress):
+            if judge_pieces:
+                account.judge(piece, maker.config.max_bad_rows)
             store.append(piece.arrays, piece.paths, piece.entry())
             account.add(store.entries[-1])
             gc.collect(0)  # no collection comes by itself meanwhile
@@ -68,7 +75,7 @@ def pieces_from(
 ) -> Iterator[Piece]:
     """The same from several processes."""
     threads = max(1, (os.cpu_count() or 1) // num_workers)
-    job = Job(maker.config, maker.tokenizer, maker.in_full, reading.lanes, threads)
+    job = Job(maker.config, maker.tokenizer, maker.in_full, reading.lanes, threads, maker.most_rows)
     for piece in pieces_by_workers(folder, job, first, num_workers):
         progress.begin(piece.lane, piece.last_row - piece.read.rows)
         progress.count(piece.read.rows, reading.lanes[piece.lane].size)

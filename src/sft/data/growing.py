@@ -147,6 +147,12 @@ def _read_journal(path: Path) -> list[Entry]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
+def num_journaled(folder: Path) -> int:
+    """Examples of a store that is being filled."""
+    entries = _read_journal(folder / JOURNAL)
+    return int(entries[-1]["store"]["examples"]) if entries else 0
+
+
 def _header(kind: type[np.generic], count: int) -> bytes:
     """What a ``.npy`` file begins with (NumPy enhancement proposal 1, version 1.0), always of the same length."""
     start = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")

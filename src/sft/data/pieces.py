@@ -71,6 +71,7 @@ class PieceMaker:
     Args:
         in_full: render each conversation by itself, where shapes cannot be trusted.
         threads: that encode; None: one for each core.
+        most_rows: of a piece, if fewer than ``PIECE_ROWS``.
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class PieceMaker:
         *,
         in_full: bool = False,
         threads: int | None = None,
+        most_rows: int | None = None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.in_full = in_full
+        self.most_rows = min(PIECE_ROWS, most_rows or PIECE_ROWS)
         self.renderer = make_renderer(config, tokenizer)
         self._special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         threads = threads or os.cpu_count() or 1
@@ -144,6 +147,6 @@ class PieceMaker:
             if not read.rows % COUNTED_ROWS:
                 count(COUNTED_ROWS, characters - told)
                 told = characters
-            if characters >= PIECE_CHARACTERS or read.rows == PIECE_ROWS:
+            if characters >= PIECE_CHARACTERS or read.rows == self.most_rows:
                 break
         count(read.rows % COUNTED_ROWS, characters - told)

@@ -17,9 +17,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -30,9 +28,11 @@ from sft.data.cache import CacheEntry, cached
 from sft.data.conversations import MoreRows
 from sft.data.filling import fill_store
 from sft.data.fingerprints import fingerprints
-from sft.data.growing import JOURNAL, GrowingStore
+from sft.data.growing import JOURNAL, GrowingStore, num_journaled
+from sft.data.layout import DOCUMENTS, IN_FULL, REPORT, TRAIN
 from sft.data.making import make_renderer
 from sft.data.pieces import PieceMaker
+from sft.data.prepared import PreparedData, PreparedPart, load_evaluation, load_part
 from sft.data.quick import Differs
 from sft.data.readings import Reading, open_readings
 from sft.data.report import DataReport, explain_nothing_trained
@@ -41,30 +41,8 @@ from sft.errors import DataError, TooManyBadRows
 
 __all__ = ["PreparedData", "PreparedPart", "make_renderer", "prepare"]
 
-REPORT = "report.json"
-DOCUMENTS = "documents"
-IN_FULL = "in_full"
-"""Marks a folder whose rows are rendered one by one, because shapes could not be trusted."""
-
 BLOCK_TOKENS = 1 << 24
 """Tokens in blocks that are appended at one go."""
-
-
-@dataclass(frozen=True)
-class PreparedPart:
-    """Examples of one part of the data, and what became of its rows."""
-
-    examples: ExampleStore
-    report: DataReport
-
-
-@dataclass(frozen=True)
-class PreparedData:
-    """Everything training needs of the data."""
-
-    train: PreparedPart
-    eval: PreparedPart | None
-    cache: CacheEntry
 
 
 def prepare(
@@ -78,15 +56,37 @@ def prepare(
     Raises:
         DataError: a source cannot be read, too many rows cannot be used, or no token is left to train.
     """
+    entry = prepare_entry(config, tokenizer, fingerprints(config, tokenizer, more), more=more, quiet=quiet)
+    return PreparedData(load_part(entry.folder, TRAIN), load_evaluation(entry.folder), entry)
+
+
+def prepare_entry(
+    config: SFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    parts: Mapping[str, str],
+    *,
+    more: MoreRows | None = None,
+    quiet: bool = False,
+    window: int | None = None,
+) -> CacheEntry:
+    """The same, on disk.
+
+    Args:
+        parts: fingerprints of it.
+        window: somebody trains on so many examples at a time while the rest is prepared. None: nobody looks yet.
+    """
 
     def build(folder: Path) -> None:
         with no_garbage_collection():
             readings = open_readings(config, more)
             try:
-                fill_all(folder, readings, config, tokenizer, quiet=quiet)
-            except Differs:
+                fill_all(folder, readings, config, tokenizer, quiet=quiet, window=window)
+            except Differs as error:
+                is_read = window is not None and num_journaled(folder / TRAIN) >= window
                 start_anew(folder)
-                fill_all(folder, readings, config, tokenizer, quiet=quiet)
+                if is_read:
+                    raise rendered_otherwise(error) from None
+                fill_all(folder, readings, config, tokenizer, quiet=quiet, window=window)
 
     def build_or_list(folder: Path) -> None:
         try:
@@ -96,12 +96,16 @@ def prepare(
             place = run_folder / BAD_ROWS if run_folder.is_dir() else folder.with_suffix(f".{BAD_ROWS}")
             raise TooManyBadRows(f"{error} {list_bad_rows(error.rows, place)}", error.rows) from None
 
-    parts = fingerprints(config, tokenizer, more)
-    entry = cached(parts, build_or_list, cache_dir=config.cache_dir, overwrite=config.overwrite_cache)
+    entry = cached(
+        parts,
+        build_or_list,
+        cache_dir=config.cache_dir,
+        overwrite=config.overwrite_cache,
+        keep_refused=window is not None,
+    )
     with suppress(OSError):  # of an attempt that was refused
         (Path(config.output_dir) / BAD_ROWS).unlink(missing_ok=True)
-    has_eval = (entry.folder / "eval").is_dir()
-    return PreparedData(_load(entry, "train"), _load(entry, "eval") if has_eval else None, entry)
+    return entry
 
 
 @contextmanager
@@ -117,19 +121,27 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def fill_all(
-    folder: Path, readings: Mapping[str, Reading], config: SFTConfig, tokenizer: PreTrainedTokenizerBase, *, quiet: bool
+    folder: Path,
+    readings: Mapping[str, Reading],
+    config: SFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    quiet: bool,
+    window: int | None = None,
 ) -> None:
     """Fill a folder with a store and a report for each part of the data; what is there already is gone on with.
+
+    With ``window`` pieces are no larger, and evaluation data come first, for all of them are needed to begin.
 
     Raises:
         Differs: see ``render_by_shape``.
     """
-    maker = PieceMaker(config, tokenizer, in_full=(folder / IN_FULL).exists())
-    for name, reading in readings.items():
+    maker = PieceMaker(config, tokenizer, in_full=(folder / IN_FULL).exists(), most_rows=window)
+    for name in sorted(readings, reverse=window is None):
         if (folder / name / REPORT).exists():
             continue
         inside = folder / name / DOCUMENTS if config.stage == "pretrain" else folder / name
-        report = fill_store(inside, reading, maker, quiet=quiet)
+        report = fill_store(inside, readings[name], maker, quiet=quiet, judge_pieces=window is not None)
         if config.stage == "pretrain":
             cut_into_blocks(inside, folder / name, config, report)
         if not report.trained_tokens:
@@ -168,7 +180,10 @@ def cut_into_blocks(documents: Path, folder: Path, config: SFTConfig, report: Da
     report.examples, report.tokens, report.trained_tokens = store.num_examples, store.num_tokens, trained
 
 
-def _load(entry: CacheEntry, name: str) -> PreparedPart:
-    folder = entry.folder / name
-    values: Mapping[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    return PreparedPart(ExampleStore(folder), DataReport.from_dict(dict(values)))
+def rendered_otherwise(error: Differs) -> DataError:
+    """Rows were rendered by their shape and trained on, and now one shows that its shape cannot be trusted."""
+    return DataError(
+        f"stream_preparation = true, and {error} is written otherwise by the chat template than rows like it before, "
+        "some of which are trained on already. Start anew with --overwrite_output_dir: every row is then rendered by "
+        "itself, from the first on."
+    )

@@ -44,6 +44,8 @@ class Job:
     lanes: Sequence[Lane]
     threads: int
     """For encoding."""
+    most_rows: int
+    """Of a piece."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def work() -> None:
     """Prepare lanes as their numbers come in, until the input ends."""
     folder = Path(sys.argv[1])
     job: Job = pickle.loads((folder / JOB).read_bytes())
-    maker = PieceMaker(job.config, job.tokenizer, in_full=job.in_full, threads=job.threads)
+    maker = PieceMaker(job.config, job.tokenizer, in_full=job.in_full, threads=job.threads, most_rows=job.most_rows)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever is printed must not be taken for an answer
     for line in sys.stdin:

@@ -39,6 +39,8 @@ def settle_attention(
     asked, witnesses = isolating_option(config), choose_witnesses(data)
     parts = [part for part in (data.train, data.eval) if part is not None]
     longest = max(int(part.examples.lengths.max()) for part in parts)
+    if data.stream is not None:
+        longest = config.max_length  # what comes later may be that long
     proof = None
     if config.stage != "dpo" and attend_by_document(model, longest=longest):
         proof = prove_isolation(model, witnesses, pad_token_id, packed=asked is not None)

@@ -27,6 +27,8 @@ from sft.training.out_of_memory import RetryingTrainer
 from sft.training.pieces import load_pieces, save_pieces
 from sft.training.stopping import StopWhenAsked
 from sft.training.warm_up import square_warm_up
+from sft.training.window_order import WindowOrder, require_end
+from sft.training.window_rows import WindowRows
 
 SCHEDULER = "scheduler.pt"
 """Where transformers keeps the state of the learning rate."""
@@ -63,7 +65,10 @@ class RunTrainer(RetryingTrainer, RestoringTrainer, LoraPlusTrainer):
 
         Raises:
             TrainingStopped: a signal asked for an earlier one, and everything is saved.
+            DataError: rows that come while training runs cannot be used (``window_order.require_end``).
         """
+        if isinstance(self.order, WindowOrder) and self.args.world_size == 1:
+            self.order.stream.is_given_up = lambda: self.stopper is not None and self.stopper.asked is not None
         try:
             made = super().train(*args, **kwargs)
         finally:
@@ -72,6 +77,9 @@ class RunTrainer(RetryingTrainer, RestoringTrainer, LoraPlusTrainer):
         if self.stopper is not None:
             self.finish_saving()
             self.stopper.require_end(self.state)
+        if isinstance(self.order, WindowOrder):
+            self.finish_saving()
+            require_end(self.order, self.state)
         return made
 
     def restore(self, checkpoint: Path) -> None:
@@ -206,6 +214,19 @@ class Throughput:
         }
         self._tokens, self._trained, self._since = 0, 0.0, now
         return rates
+
+
+def window_order(args: TrainingArguments, rows: WindowRows, *, mesh: Mesh | None = None) -> WindowOrder:
+    """The order of rows that come window by window, by ``data_seed`` (or ``seed``)."""
+    groups = args.world_size if mesh is None else mesh.row_groups
+    return WindowOrder(
+        rows,
+        per_step=args.train_batch_size * groups * args.gradient_accumulation_steps,
+        seed=args.seed if args.data_seed is None else args.data_seed,
+        shuffle=args.train_sampling_strategy != "sequential",
+        batch_size=args.train_batch_size,
+        copies=1 if mesh is None else mesh.context,
+    )
 
 
 def train_order(

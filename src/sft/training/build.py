@@ -44,6 +44,7 @@ from sft.training.stacks import StackWatch
 from sft.training.token_figures import TokenFigures
 from sft.training.token_weights import token_weight
 from sft.training.trainer import WalkTrainer
+from sft.training.window_rows import WindowRows
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def build_trainer(
         reference = build_reference(config, tokenizer)
         trainer = preference_trainer(config, reference=reference, pad_token_id=pad_id(tokenizer), **both)
     else:
-        trainer = walk_trainer(**both, mesh=mesh, context=context)
+        trainer = walk_trainer(config, **both, mesh=mesh, context=context)
     trainer.loraplus_lr_ratio = config.loraplus_lr_ratio
     trainer.warmup_shape = config.warmup_shape
     trainer.rate_restarts = rate_restarts(config)
@@ -124,6 +125,7 @@ def build_trainer(
 
 
 def walk_trainer(
+    config: SFTConfig,
     *,
     plan: Plan,
     model: PreTrainedModel,
@@ -136,12 +138,15 @@ def walk_trainer(
     """The trainer of the stages that learn tokens."""
     data = plan.data
     rows = TrainingRows(data.train.examples, plan.train_packs, computed=plan.train_computed)
-    weighted = data.train.examples.weighted or (data.eval is not None and data.eval.examples.weighted)
+    weighted: bool | None = data.train.examples.weighted or (data.eval is not None and data.eval.examples.weighted)
+    train_rows: TrainingRows | RowGroups | WindowRows = rows if plan.batches is None else RowGroups(rows, plan.batches)
+    if data.stream is not None:
+        train_rows, weighted = WindowRows(config, data.stream, plan.steps * plan.rows_per_step), None
     return WalkTrainer(
         model=model,
         args=args,
         tokenizer=tokenizer,
-        train_rows=rows if plan.batches is None else RowGroups(rows, plan.batches),
+        train_rows=train_rows,
         eval_rows=None
         if data.eval is None
         else TrainingRows(data.eval.examples, plan.eval_packs, computed=plan.eval_computed),

@@ -10,6 +10,7 @@ from sft.training.bad_steps import BadStepGuard
 from sft.training.base import RunTrainer
 from sft.training.incidents import Incidents, rows_of_step
 from sft.training.stopping import StopWhenAsked
+from sft.training.window_rows import WindowRows
 
 
 def take_care(trainer: RunTrainer, folder: Path, *, max_bad_steps: int, go_on: str) -> None:
@@ -25,7 +26,7 @@ def take_care(trainer: RunTrainer, folder: Path, *, max_bad_steps: int, go_on: s
 
     def rows_of(step: int) -> list[str]:
         rows = trainer.train_dataset
-        if not isinstance(rows, (TrainingRows, RowGroups)):
+        if not isinstance(rows, (TrainingRows, RowGroups, WindowRows)):
             return []
         return rows_of_step(trainer.order, rows, step=step, per_step=per_step)
 

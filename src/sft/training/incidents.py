@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sft.data.collate import EMPTY_ROW, TrainingRows
 from sft.data.token_batches import RowGroups
 from sft.training.order import RowOrder
+from sft.training.window_rows import WindowRows
 
 INCIDENTS = "incidents.jsonl"
 ROWS_KEPT = 64
@@ -65,7 +66,9 @@ def read_incidents(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def rows_of_step(order: RowOrder, rows: TrainingRows | RowGroups, *, step: int, per_step: int) -> list[str]:
+def rows_of_step(
+    order: RowOrder, rows: TrainingRows | RowGroups | WindowRows, *, step: int, per_step: int
+) -> list[str]:
     """Places ('train.jsonl:17') of all rows that an optimizer step takes, over all processes.
 
     Args:
@@ -82,7 +85,9 @@ def rows_of_step(order: RowOrder, rows: TrainingRows | RowGroups, *, step: int, 
     return [place for index in chosen if index != EMPTY_ROW for place in _places(rows, index)]
 
 
-def _places(rows: TrainingRows | RowGroups, index: int) -> list[str]:
+def _places(rows: TrainingRows | RowGroups | WindowRows, index: int) -> list[str]:
+    if isinstance(rows, WindowRows):
+        return rows.sources(index)
     if isinstance(rows, RowGroups):
         return [place for row in rows.batches[index] for place in _places(rows.rows, row)]
     examples = [index] if rows.packs is None else rows.packs[index]

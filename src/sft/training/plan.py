@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,27 @@ from sft.data.bad_rows import BAD_ROWS
 from sft.data.blocks import group_blocks
 from sft.data.packing import pack_examples, pack_in_order, packing_efficiency
 from sft.data.pairs import group_pairs
-from sft.data.prepare import PreparedData
+from sft.data.prepare import PreparedData, PreparedPart
 from sft.data.report import DataReport, count_reasons, histogram
 from sft.data.store import ExampleStore
 from sft.data.token_batches import form_batches, share_of_tokens
 from sft.data.types import Pack
+
+
+@dataclass(frozen=True)
+class StreamedData:
+    """How much of data that come window by window a plan knows."""
+
+    window: int
+    """Examples that are packed and shuffled together."""
+    examples: int
+    """Prepared so far."""
+    is_whole: bool
+    """Whether these are all."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"window": self.window, "examples_so_far": self.examples, "all_prepared": self.is_whole}
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,9 @@ class Plan:
     files: list[str]
     order: str
     """In which order rows are seen: random or sequential."""
+    stream: StreamedData | None = None
+    """Training examples come window by window; packs, lengths and steps_per_epoch are those of the first window and of
+    all steps."""
 
     @property
     def tokens_left_out(self) -> int:
@@ -67,8 +86,9 @@ class Plan:
             "batches": None if self.batches is None else len(self.batches),
             "rows_per_step": self.rows_per_step,
             **({} if self.order == "random" else {"order": self.order}),
-            "steps_per_epoch": self.steps_per_epoch,
+            "steps_per_epoch": self.steps_per_epoch if self.stream is None else None,
             "steps": self.steps,
+            **({} if self.stream is None else {"stream": self.stream.to_dict()}),
             "lengths": histogram(self.data.train.examples.lengths.tolist()),
             "formats": report.formats,
             "notes": report.notes,
@@ -95,6 +115,9 @@ def make_plan(config: SFTConfig, data: PreparedData, *, row_groups: int) -> Plan
         rows, per_forward = len(batches_by_tokens), 1
     batches = math.ceil(rows / (per_forward * row_groups))
     steps_per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
+    stream = streamed(data)
+    if stream is not None:
+        steps_per_epoch = config.max_steps
     steps = config.max_steps if config.max_steps > 0 else math.ceil(config.num_train_epochs * steps_per_epoch)
     is_packed = config.packing or config.isolate_documents
     efficiency = packing_efficiency(lengths, train_packs, config.max_length) if is_packed and train_packs else 1.0
@@ -114,7 +137,27 @@ def make_plan(config: SFTConfig, data: PreparedData, *, row_groups: int) -> Plan
         steps=steps,
         files=list_files(config, steps, evaluating=data.eval is not None),
         order=config.train_sampling_strategy,
+        stream=stream,
     )
+
+
+def streamed(data: PreparedData) -> StreamedData | None:
+    """What is known now of data that come window by window; None where all were prepared first."""
+    if data.stream is None:
+        return None
+    windows = data.stream.windows
+    return StreamedData(windows.size, windows.num_examples, windows.is_whole)
+
+
+def up_to_date(config: SFTConfig, plan: Plan) -> Plan:
+    """The plan with the examples and the report that there are by now, at the end of training."""
+    if plan.data.stream is None:
+        return plan
+    windows = plan.data.stream.windows
+    windows.look()
+    data = replace(plan.data, train=PreparedPart(windows.all(), windows.report()))
+    computed = computed_lengths(config, data.train.examples)
+    return replace(plan, data=data, train_computed=computed, stream=streamed(data))
 
 
 def computed_lengths(config: SFTConfig, examples: ExampleStore) -> npt.NDArray[np.int64]:
@@ -145,7 +188,13 @@ def group_rows(config: SFTConfig, lengths: Sequence[int]) -> list[Pack] | None:
     if not config.packing:
         return None
     pack = pack_in_order if config.train_sampling_strategy == "sequential" else pack_examples
-    return pack(lengths, config.max_length)
+    if not config.stream_preparation:
+        return pack(lengths, config.max_length)
+    found: list[Pack] = []
+    for start in range(0, len(lengths), config.stream_window):
+        packs = pack(lengths[start : start + config.stream_window], config.max_length)
+        found += [[start + place for place in one] for one in packs]
+    return found
 
 
 def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
@@ -166,7 +215,8 @@ def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
 def describe_plan(plan: Plan) -> str:
     """The plan for people: a few aligned lines, every number with what it counts."""
     report = plan.data.train.report
-    lines = [("data", f"{report.rows:,} rows -> {describe_examples(report, plan.stage)}")]
+    so_far = "" if plan.stream is None or plan.stream.is_whole else "so far "
+    lines = [("data", f"{so_far}{report.rows:,} rows -> {describe_examples(report, plan.stage)}")]
     lines += [("format", f"{path}: {how}") for path, how in report.formats.items()]
     lines += [("note", note) for note in report.notes]
     lines += describe_left_out(report, plan.data.cache.folder / "train")
@@ -177,7 +227,10 @@ def describe_plan(plan: Plan) -> str:
     spread = histogram(plan.data.train.examples.lengths.tolist())
     lines.append(("lengths", ", ".join(f"{name} {length}" for name, length in spread.items())))
     if plan.train_packs is not None and plan.stage != "dpo":
-        lines.append(("packing", f"{len(plan.train_packs):,} rows, {plan.efficiency:.1%} of their slots filled"))
+        first = "" if plan.stream is None else "first window: "
+        lines.append(("packing", f"{first}{len(plan.train_packs):,} rows, {plan.efficiency:.1%} of their slots filled"))
+    if plan.stream is not None:
+        lines.append(("windows", f"rows are packed and shuffled within {plan.stream.window:,} examples at a time"))
     if plan.order == "sequential":
         lines.append(("order", "rows are seen as the data has them, in every epoch"))
     if plan.batches is not None:
@@ -186,9 +239,8 @@ def describe_plan(plan: Plan) -> str:
         held = plan.data.eval.report
         lines.append(("evaluation", f"{describe_examples(held, plan.stage)}, {held.trained_tokens:,} trained tokens"))
     counted = "rows" if plan.batches is None else "batches"
-    lines.append(
-        ("steps", f"{plan.steps:,} of {plan.rows_per_step} {counted} each ({plan.steps_per_epoch:,} per epoch)")
-    )
+    each = f" ({plan.steps_per_epoch:,} per epoch)" if plan.stream is None else ""
+    lines.append(("steps", f"{plan.steps:,} of {plan.rows_per_step} {counted} each{each}"))
     lines.append(("prepared", f"{'from the cache' if plan.data.cache.hit else 'now'}: {plan.data.cache.why}"))
     return "\n".join(f"  {name:<11}{text}" for name, text in lines)
 

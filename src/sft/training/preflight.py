@@ -6,8 +6,12 @@ import socket
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig, require_data
+from sft.data.conversations import MoreRows
+from sft.data.prepare import PreparedData, prepare
+from sft.data.preparer import prepare_in_windows
 from sft.errors import ConfigError
 from sft.models.saved_quantization import refuse_saved_quantization
 from sft.training.also_write import require_what_is_written
@@ -96,6 +100,20 @@ def checkpoint_for_all(config: SFTConfig, found: Path | None) -> Path | None:
             f"{describe_damage(wrong)}. Give all machines an output_dir that they share."
         )
     return checkpoint
+
+
+def prepare_for_run(
+    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, more: MoreRows | None = None
+) -> PreparedData:
+    """The data of a run: all of them, or with ``stream_preparation`` the first window of them.
+
+    Raises:
+        DataError: they cannot be used as they are.
+    """
+    quiet = not is_main_process()
+    if not config.stream_preparation:
+        return prepare(prepared_once(config), tokenizer, more=more, quiet=quiet)
+    return prepare_in_windows(config, tokenizer, more=more, is_first=local_rank() == 0, quiet=quiet, say=announce)
 
 
 def prepared_once(config: SFTConfig) -> SFTConfig:

@@ -39,7 +39,6 @@ def describe_run(config: SFTConfig, plan: Plan, model: nn.Module, *, kernels: di
     """Everything known when training starts, as plain JSON values."""
     trainable, total = count_parameters(model)
     rounding = rounding_of(config)
-    meta = json.loads((plan.data.cache.folder / "meta.json").read_text(encoding="utf-8"))
     return {
         "config": {
             name: {"value": value, "origin": config.origins.get(name, "default")}
@@ -48,7 +47,7 @@ def describe_run(config: SFTConfig, plan: Plan, model: nn.Module, *, kernels: di
         "notes": list(config.notes),
         "plan": plan.to_dict(),
         "fingerprints": fingerprints_of_run(
-            {**meta["parts"], "model config": hash_text(model.config.to_json_string())},  # type: ignore[operator, union-attr]
+            {**plan.data.cache.parts, "model config": hash_text(model.config.to_json_string())},  # type: ignore[operator, union-attr]
             config,
             plan.to_dict(),
             model,

@@ -16,7 +16,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from sft.config import SFTConfig
-from sft.data.prepare import PreparedData, prepare
+from sft.data.prepare import PreparedData
 from sft.models.adapters import count_parameters
 from sft.models.families import missing_kernels
 from sft.models.tokenizer import load_tokenizer_for
@@ -51,11 +51,12 @@ from sft.training.parallel import (
 )
 from sft.training.peers import agree, naming_peers, told_by_first
 from sft.training.plan import Plan, describe_plan, make_plan
-from sft.training.preflight import checkpoint_for_all, open_folder, prepared_once, refuse_early
+from sft.training.preflight import checkpoint_for_all, open_folder, prepare_for_run, refuse_early
 from sft.training.record import describe_run, read_record, write_record
 from sft.training.run_log import end_log, keep_log
 from sft.training.save import ModelSaver, SavedModel, save_run
 from sft.training.strategy import AskedStrategy
+from sft.training.stream_end import plan_at_the_end, while_it_streams
 from sft.training.task_data import task_rows
 from sft.training.unpacked import packed_or_by_length
 from sft.training.unseen_tokens import unseen_tokens
@@ -128,8 +129,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     checkpoint = open_folder(config)
     tokenizer = load_tokenizer_for(config)
     more = task_rows(config, tokenizer)
-    data = prepare(prepared_once(config), tokenizer, more=more, quiet=not is_main_process())
-    for note in unseen_tokens(config, tokenizer, data.train.examples):
+    data = prepare_for_run(config, tokenizer, more)
+    for note in unseen_tokens(config, tokenizer, data.train.examples) if data.stream is None else ():
         announce(f"note: {note}")
     args, checkpoint = start(config, strategy, data, checkpoint)
     set_seed(config.seed)
@@ -253,12 +254,14 @@ def train(run: AssembledRun) -> RunResult:
         if run.checkpoint is not None:
             announce(f"resuming from {run.checkpoint}")
         path = None if run.checkpoint is None else str(run.checkpoint)
-        _, train_loss, metrics = trainer.train(resume_from_checkpoint=path)
+        with while_it_streams(run.plan.data):
+            _, train_loss, metrics = trainer.train(resume_from_checkpoint=path)
+    plan = plan_at_the_end(run.config, run.plan, run.tokenizer)
     before, after = evaluation_losses(trainer)
     steps = trainer.state.global_step
     figures = {"steps": steps, "evaluation loss before": before, "evaluation loss": after}
     with saying_what_stays(folder), doing(f"saving {folder / run.config.model_dir}"):
-        saved = save_run(ModelSaver(run.config, trainer, run.tokenizer, run.plan), figures)
+        saved = save_run(ModelSaver(run.config, trainer, run.tokenizer, plan), figures)
     result = RunResult(
         output_dir=folder,
         saved=saved,
@@ -271,7 +274,8 @@ def train(run: AssembledRun) -> RunResult:
     )
     if is_main_process():
         record = read_record(folder) or {}
-        write_record(folder, {**record, "result": result.to_dict()})
+        counted = {} if plan.stream is None else {"plan": plan.to_dict()}
+        write_record(folder, {**record, **counted, "result": result.to_dict()})
         resumed = run.checkpoint is not None
         write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after, resumed=resumed)
         end_log()

@@ -26,7 +26,7 @@ from sft.data.split import split_batch
 from sft.data.token_batches import RowGroups
 from sft.data.types import Batch
 from sft.models.experts import balance_loss
-from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order
+from sft.training.base import RunTrainer, Throughput, rows_per_forward, train_order, window_order
 from sft.training.gather import holds_shards
 from sft.training.head_loss import LogitForm, Weigh, find_form, form_of, is_plain_linear
 from sft.training.launch import announce
@@ -34,6 +34,8 @@ from sft.training.loss import summed_loss
 from sft.training.mesh import Mesh
 from sft.training.order import EpochCallback, RowOrder
 from sft.training.token_figures import TokenFigures
+from sft.training.window_order import EndWithData
+from sft.training.window_rows import WindowRows
 
 PROBED_TOKENS = 8
 """Tokens on which a model is asked what it does to its logits."""
@@ -53,14 +55,20 @@ class WalkTrainer(RunTrainer):
         model: PreTrainedModel,
         args: TrainingArguments,
         tokenizer: PreTrainedTokenizerBase,
-        train_rows: TrainingRows | RowGroups,
+        train_rows: TrainingRows | RowGroups | WindowRows,
         eval_rows: TrainingRows | None,
         collator: Collator,
         callbacks: Sequence[TrainerCallback] = (),
         mesh: Mesh | None = None,
     ) -> None:
         self.mesh = mesh or Mesh(args.world_size)
-        self.order = train_order(args, train_rows, mesh=self.mesh)
+        follows: TrainerCallback
+        if isinstance(train_rows, WindowRows):
+            self.order = window_order(args, train_rows, mesh=self.mesh)
+            follows = EndWithData(self.order)
+        else:
+            self.order = train_order(args, train_rows, mesh=self.mesh)
+            follows = EpochCallback(self.order)
         self.control: TrainerControl
         self.throughput = Throughput()
         super().__init__(
@@ -70,7 +78,7 @@ class WalkTrainer(RunTrainer):
             train_dataset=train_rows,
             eval_dataset=eval_rows,
             processing_class=tokenizer,
-            callbacks=[EpochCallback(self.order), *callbacks],
+            callbacks=[follows, *callbacks],
         )
         self.loss_is_scaled_for_ga = True
         self._form: LogitForm | None = None

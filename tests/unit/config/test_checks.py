@@ -420,6 +420,36 @@ PROBLEMS = [
         "no room for an answer",
     ),
     Case(
+        "stream_without_an_end",
+        {"stream_preparation": True},
+        {"stream_preparation": True, "max_steps": 10},
+        "Set max_steps",
+    ),
+    Case(
+        "stream_in_another_stage",
+        {"stream_preparation": True, "max_steps": 10, "stage": "pretrain"},
+        {"max_steps": 10, "stage": "pretrain"},
+        "Leave stream_preparation out",
+    ),
+    Case(
+        "stream_of_batches_by_tokens",
+        {"stream_preparation": True, "max_steps": 10, "tokens_per_batch": 4096},
+        {"stream_preparation": True, "max_steps": 10, "packing": True},
+        "the lengths of all rows",
+    ),
+    Case(
+        "epochs_of_a_stream",
+        {"stream_preparation": True, "max_steps": 10, "save_strategy": "epoch"},
+        {"stream_preparation": True, "max_steps": 10, "save_strategy": "steps"},
+        "Set save_strategy: steps",
+    ),
+    Case(
+        "window_without_a_stream",
+        {"stream_window": 100},
+        {"stream_window": 100, "stream_preparation": True, "max_steps": 10},
+        "would be ignored",
+    ),
+    Case(
         "batches_by_tokens_of_packed_rows",
         {"tokens_per_batch": 4096, "packing": True},
         {"tokens_per_batch": 4096},

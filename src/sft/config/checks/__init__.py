@@ -19,6 +19,7 @@ from sft.config.checks.paths import PATH_RULES
 from sft.config.checks.precision import PRECISION_REMARKS, PRECISION_RULES
 from sft.config.checks.speed import SPEED_REMARKS, SPEED_RULES
 from sft.config.checks.stage import STAGE_REMARKS, STAGE_RULES
+from sft.config.checks.stream import STREAM_RULES
 from sft.config.checks.training import TRAINING_REMARKS, TRAINING_RULES
 
 Rule = Callable[[Candidate], Iterator[str]]
@@ -35,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     *SPEED_RULES,
     *PATH_RULES,
     *STAGE_RULES,
+    *STREAM_RULES,
     *LEARNING_RULES,
 )
 

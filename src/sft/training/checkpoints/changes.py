@@ -20,6 +20,7 @@ CODE = ("sft code", "sft-kit", "torch", "transformers", "accelerate", "peft", "n
 
 OPTIONS = (
     "tokens_per_batch", "optim", "lora_alpha", "use_rslora", "dpo_beta", "dpo_loss_type",
+    "stream_preparation", "stream_window",
 )  # fmt: skip
 """Compared under their own names: what order, optimizer or model would silently be another with."""
 
@@ -33,6 +34,8 @@ CONSEQUENCES = {
     "rows_per_step": "the place in the data is reckoned in the new step size: rows are skipped or seen twice",
     "packs": "rows are put together differently: some are seen twice in this epoch, others not at all",
     "tokens_per_batch": "batches are cut differently: rows are skipped or seen twice",
+    "stream_preparation": "rows come in another order: some are seen twice in this epoch, others not at all",
+    "stream_window": "rows come in another order: some are seen twice in this epoch, others not at all",
     "optim": "the state of the other optimizer may not fit, and then the run ends",
     "lora_alpha": "what the adapter has learned weighs more or less from one step to the next",
     "use_rslora": "what the adapter has learned weighs more or less from one step to the next",
