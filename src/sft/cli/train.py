@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
+from pathlib import Path
 
 from sft.cli.options import add_config_arguments, config_from
-from sft.config import require_data
+from sft.config import SFTConfig, require_data
+from sft.terminal.plain import as_json
+from sft.terminal.screen import SCREEN, columns, is_terminal
 
 HELP = "train a model on your data, save it, and record what was done"
 
@@ -21,24 +24,46 @@ def run(args: argparse.Namespace) -> int:
     """Train and say where the result is."""
     config = config_from(args)
     require_data(config)
+    try:
+        return _train(config, as_object=args.json, owns_process=args.owns_process)
+    except KeyboardInterrupt:  # while it trains, the run hears it itself and ends in order
+        _tell_interrupted(config)
+        raise
+
+
+def _train(config: SFTConfig, *, as_object: bool, owns_process: bool) -> int:
     from sft.training.launch import is_main_process
     from sft.training.start_up import import_engine
 
-    if args.owns_process:
+    if owns_process:
         import_engine(config)
     from sft.training.run import run_training
 
     result = run_training(config)
     if not is_main_process():
         return 0
-    if args.json:
-        print(json.dumps(result.to_dict()))
+    if as_object:
+        print(as_json(result.to_dict()))
         return 0
-    if result.eval_loss is not None and result.eval_loss_before is not None:
-        per = "pair of answers" if config.stage == "dpo" else "trained token"
-        print(f"evaluation loss per {per}: before {result.eval_loss_before:.4f}, after {result.eval_loss:.4f}")
-    print(f"saved: {result.saved.model}")
-    if result.saved.merged is not None:
-        print(f"merged: {result.saved.merged}")
-    print(f"try it: sft chat --model {result.saved.merged or result.saved.model}")
+    from sft.cli.summary import describe_result, path_line
+
+    width = columns(sys.stdout) if is_terminal(sys.stdout) else None
+    print(path_line(result.saved.model) if config.quiet else describe_result(result, width))
     return 0
+
+
+def _tell_interrupted(config: SFTConfig) -> None:
+    """Ctrl-C before the first step or after the last one: what there is to go on from."""
+    from sft.training.checkpoints.find import list_checkpoints
+    from sft.training.going_on import how_to_go_on
+    from sft.training.launch import is_main_process
+
+    if not is_main_process():
+        return
+    SCREEN.leave()
+    there = list_checkpoints(Path(config.output_dir))
+    if there:
+        said = f"{there[-1]} is the newest checkpoint. {how_to_go_on(config)}"
+    else:
+        said = f"There is no checkpoint in {config.output_dir}: the same command begins anew, with what is prepared."
+    SCREEN.say(f"sft: interrupted. {said}", must_be_heard=True)

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from sft.data.types import Example
+from sft.terminal.folding import folded
+from sft.terminal.plain import num_columns, plain_line
 
 # Blue and bold against the terminal's own colour: told apart with every common kind of colour blindness, and in grey.
 TRAINED, PLAIN = "\x1b[1;38;5;33m", "\x1b[0m"
+FOUND = "\x1b[7m"
 OPEN, CLOSE = "⟦", "⟧"
+OPEN_FOUND, CLOSE_FOUND = "⟪", "⟫"
 INDENT = "  "
-# They reorder what a terminal shows, so that text could pose as other text.
-REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+COLOURS = str.maketrans({OPEN: TRAINED, OPEN_FOUND: FOUND, CLOSE: PLAIN, CLOSE_FOUND: PLAIN})
+MARKS = 2
+"""Columns kept free at the end of a line for marks that close there."""
 
 
-def show_example(example: Example, tokenizer: Any, *, colour: bool, width: int, side: str | None = None) -> str:
+class Look(NamedTuple):
+    """How a piece of text is shown."""
+
+    trained: bool = False
+    found: bool = False
+
+
+def show_example(
+    example: Example,
+    tokenizer: Any,
+    *,
+    colour: bool,
+    width: int,
+    side: str | None = None,
+    search: re.Pattern[str] | None = None,
+) -> str:
     """Describe one example in lines of at most ``width`` columns.
 
     Args:
@@ -27,15 +47,28 @@ def show_example(example: Example, tokenizer: Any, *, colour: bool, width: int, 
         colour: mark trained tokens by colour, else by brackets.
         width: columns of the terminal.
         side: which answer of a pair it is.
+        search: what is marked besides.
     """
-    lines = [_header(example, side), *_wrapped(_runs(example, tokenizer), colour, max(width, 20) - len(INDENT))]
-    return "\n".join(lines)
+    pieces = _pieces(list(_runs(example, tokenizer)), search)
+    header = folded(plain_line(_header(example, side)), max(width, 20))
+    return "\n".join([header, *_wrapped(pieces, colour, max(width, 20) - len(INDENT))])
 
 
-def legend(*, colour: bool) -> str:
-    """What the marks mean."""
-    trained = f"{TRAINED}trained{PLAIN}" if colour else f"{OPEN}trained{CLOSE}"
-    return f"{trained}: tokens that carry loss. Everything else is read, not learned. \\n: a line break in the text."
+def legend(*, colour: bool, width: int, search: bool = False) -> str:
+    """What the marks mean, in lines of at most ``width`` columns."""
+    text = "⟦trained⟧: tokens that carry loss. Everything else is read, not learned. \\n: a line break in the text."
+    text = folded(f"{text} ⟪found⟫: what was searched for." if search else text, width)
+    return text.translate(COLOURS) if colour else text
+
+
+def search_for(text: str) -> re.Pattern[str]:
+    """What finds a text, in capitals or not."""
+    return re.compile(re.escape(text), re.IGNORECASE)
+
+
+def holds(example: Example, tokenizer: Any, search: re.Pattern[str]) -> bool:
+    """Whether an example's text, as it is trained, holds what is searched for."""
+    return search.search("".join(text for text, _ in _runs(example, tokenizer))) is not None
 
 
 def decode_trained(example: Example, tokenizer: Any) -> list[str]:
@@ -58,32 +91,55 @@ def _runs(example: Example, tokenizer: Any) -> Iterator[tuple[str, bool]]:
         yield str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)), is_trained
 
 
-def _wrapped(runs: Iterator[tuple[str, bool]], colour: bool, width: int) -> list[str]:
-    """Break the text at its line breaks and at ``width``; a mark goes on over the break."""
-    opening, closing = (TRAINED, PLAIN) if colour else (OPEN, CLOSE)
-    lines, line, column = [], "", 0
+def _pieces(runs: list[tuple[str, bool]], search: re.Pattern[str] | None) -> Iterator[tuple[str, Look]]:
+    """The runs, cut where something that was searched for begins or ends; it may lie across several."""
+    spans = [] if search is None else [match.span() for match in search.finditer("".join(text for text, _ in runs))]
+    cuts = {end: False for _, end in spans} | {begin: True for begin, _ in spans}
+    at, found = 0, False
     for text, is_trained in runs:
-        line += opening if is_trained else ""
-        column += 0 if colour or not is_trained else 1
+        inside = sorted(cut for cut in cuts if at <= cut < at + len(text))
+        for begin, end in zip([at, *inside], [*inside, at + len(text)], strict=True):
+            found = cuts.get(begin, found)
+            if end > begin:
+                yield text[begin - at : end - at], Look(is_trained, found)
+        at += len(text)
+
+
+def _wrapped(pieces: Iterator[tuple[str, Look]], colour: bool, width: int) -> list[str]:
+    """Break the text at its line breaks and at ``width``; a mark goes on over the break."""
+    lines, line, column, now = [], "", 0, Look()
+    ending, last = (PLAIN, width) if colour else ("", width - MARKS)
+    for text, look in pieces:
+        mark = _change(now, look, colour)
+        line, column, now = line + mark, column + (0 if colour else len(mark)), look
         for character in text:
-            cell = _cell(character)
-            size = sum(2 if unicodedata.east_asian_width(part) in "WF" else 1 for part in cell)
-            if column + size > width - (0 if colour else 1):
-                lines.append(line + (PLAIN if colour else ""))
-                line, column = (opening if colour and is_trained else ""), 0
+            cell, size = _cell(character)
+            if column + size > last:
+                lines.append(line + ending)
+                line, column = (_change(Look(), now, colour) if colour else ""), 0
             line, column = line + cell, column + size
             if character == "\n":
-                lines.append(line + (PLAIN if colour else ""))
-                line, column = (opening if colour and is_trained else ""), 0
-        line += closing if is_trained else ""
-        column += 0 if colour or not is_trained else 1
-    return [f"{INDENT}{shown}" for shown in [*lines, line] if shown not in ("", TRAINED + PLAIN)]
+                lines.append(line + ending)
+                line, column = (_change(Look(), now, colour) if colour else ""), 0
+    lines.append(line + _change(now, Look(), colour))
+    return [f"{INDENT}{shown}" for shown in lines if re.sub("\x1b\\[[0-9;]*m", "", shown)]
 
 
-def _cell(character: str) -> str:
-    """A character as it can be shown without moving the cursor, ringing the bell or turning the line around."""
-    if character in ESCAPES:
-        return ESCAPES[character]
-    if unicodedata.category(character) in ("Cc", "Cs") or character in REORDERING:
-        return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-    return character
+@lru_cache(maxsize=4096)
+def _cell(character: str) -> tuple[str, int]:
+    """A character as it can be shown, and its columns."""
+    cell = plain_line(character)
+    return cell, num_columns(cell)
+
+
+def _change(before: Look, now: Look, colour: bool) -> str:
+    """What is written between two pieces."""
+    if before == now:
+        return ""
+    if colour:
+        styles = TRAINED * now.trained + FOUND * now.found
+        return (PLAIN if any(before) else "") + styles
+    trains = before.trained != now.trained
+    # marks are closed in the order in which they were opened last: what was found lies within what is trained
+    closing = CLOSE_FOUND * before.found + CLOSE * (before.trained and trains)
+    return closing + OPEN * (now.trained and trains) + OPEN_FOUND * now.found

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sft.data.render import Renderer
-from sft.data.show import PLAIN, TRAINED, decode_trained, legend, show_example
+from sft.data.show import FOUND, PLAIN, TRAINED, decode_trained, holds, legend, search_for, show_example
 from sft.data.types import Conversation, Example, Message, Source
 
 
@@ -47,8 +47,10 @@ def test_with_colour_every_line_is_closed(new_tokenizer: Any) -> None:
 def test_lines_fit(new_tokenizer: Any, colour: bool, width: int) -> None:
     tokenizer = new_tokenizer()
     example = example_of(tokenizer, "What " * 30, "中文" * 50 + " and more " * 9)
-    lines = show_example(example, tokenizer, colour=colour, width=width).splitlines()[1:]
+    lines = show_example(example, tokenizer, colour=colour, width=width).splitlines()
     assert max(columns(line) for line in lines) <= width
+    while "<|im_start|>" not in lines[0]:
+        del lines[0]  # the header
     body = "".join(line.removeprefix("  ") for line in lines)
     assert strip_marks(body).replace("\\n", "\n") == example.text
 
@@ -78,8 +80,43 @@ def test_the_header_names_the_turn_and_the_legend_the_marks(new_tokenizer: Any) 
         header
         == f"rows row 3, answer in message 4: {len(second)} tokens, {second.num_trained_tokens} trained, weighted"
     )
-    assert "⟦trained⟧" in legend(colour=False)
-    assert TRAINED in legend(colour=True)
+    assert "⟦trained⟧" in legend(colour=False, width=200)
+    assert TRAINED in legend(colour=True, width=200)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ONE", "  ⟦⟪one⟫\\n"),
+        ("one\ntw", ["  ⟦⟪one\\n", "  tw⟫o<|im_end|>⟧\\n"]),
+        ("t\none", ["  <|im_start|>assistan⟪t\\n", "  ⟫⟦⟪one⟫\\n"]),
+        ("o", "  tw⟪o⟫<|im_end|>⟧\\n"),
+        (".", "  What?<|im_end|>\\n"),
+    ],
+)
+def test_what_is_searched_for_is_marked(new_tokenizer: Any, text: str, shown: str | list[str]) -> None:
+    tokenizer = new_tokenizer()
+    example = example_of(tokenizer, "What?", "one\ntwo")
+    search = search_for(text)
+    lines = show_example(example, tokenizer, colour=False, width=60, search=search).splitlines()
+    assert set([shown] if isinstance(shown, str) else shown) <= set(lines)
+    assert holds(example, tokenizer, search) == (text != ".")
+    assert ("⟪" in "".join(lines)) == (text != ".")
+    coloured = show_example(example, tokenizer, colour=True, width=60, search=search)
+    assert (FOUND in coloured) == (text != ".")
+    assert strip_marks(coloured) == strip_marks("\n".join(lines))
+
+
+def test_a_line_of_a_megabyte(new_tokenizer: Any) -> None:
+    example = example_of(new_tokenizer(), "What?", "one")
+
+    class Long:
+        def decode(self, ids: list[int], **options: bool) -> str:
+            return "x\u202e\x1b" * 120_000
+
+    lines = show_example(example, Long(), colour=False, width=100).splitlines()
+    assert max(map(columns, lines)) <= 100
+    assert "".join(lines).count("\\u202e\\x1b") > 300_000  # but those across two lines
 
 
 def test_what_trained_tokens_decode_to(new_tokenizer: Any) -> None:
@@ -89,7 +126,7 @@ def test_what_trained_tokens_decode_to(new_tokenizer: Any) -> None:
 
 
 def strip_marks(text: str) -> str:
-    return re.sub("\x1b\\[[0-9;]*m|⟦|⟧", "", text)
+    return re.sub("\x1b\\[[0-9;]*m|[⟦⟧⟪⟫]", "", text)
 
 
 def columns(line: str) -> int:
