@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +98,18 @@ class Nursery:
 
     def run(self, config: dict[str, Any], **order: Any) -> dict[str, Any]:
         """Start a run and wait for its end; see ``nursery.py`` for orders and answers."""
+        self.begin(config, **order)
+        return self.end()
+
+    def begin(self, config: dict[str, Any], **order: Any) -> None:
+        """Start a run."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"config": config, **order}) + "\n")
         self._process.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        """Wait for the end of the run that was begun."""
+        assert self._process.stdout is not None
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
@@ -118,6 +128,26 @@ def nursery() -> Iterator[Nursery]:
     started = Nursery()
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory where there is room: waiting for a disk is most of a trial, and a kill loses nothing of what
+    the system was handed, be it on the disk or not."""
+    memory = Path("/dev/shm")
+    if not (memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30):
+        yield tmp_path_factory.mktemp("shelf")
+        return
+    with tempfile.TemporaryDirectory(prefix="sft-faults-", dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tmp_path(shelf: Path) -> Iterator[Path]:
+    """pytest's, on the shelf."""
+    folder = Path(tempfile.mkdtemp(dir=shelf))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -164,12 +194,10 @@ class Straight:
 
 
 @pytest.fixture(scope="session")
-def straight(
-    nursery: Nursery, fault_rows: Path, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Straight]:
+def straight(nursery: Nursery, fault_rows: Path, tiny_model_folder: Path, shelf: Path) -> Callable[[str], Straight]:
     """The uninterrupted run of a kind."""
     known: dict[str, Straight] = {}
-    root = tmp_path_factory.mktemp("straight")
+    root = shelf / "straight"
 
     def of(kind: str) -> Straight:
         if kind not in known:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,40 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from .conftest import TRIALS, Case, read_weights, settings
+from .conftest import TRIALS, Case, Nursery, read_weights, settings
 
 pytestmark = pytest.mark.slow  # processes that meet, and wait for one that hangs
 
-HERE = Path(__file__).resolve().parent
-MISFORTUNE = HERE.parent / "distributed" / "misfortune.py"
-PATIENCE = 8
-STRIKES = {"hang": 3, "die": 5, "error": 5} if TRIALS else {"hang": 3}
-"""What happens to rank 1 after which step; every second is saved."""
+PATIENCE = 6
+STRIKES = {"hang": 3, "die": 5, "error": 5} if TRIALS else {"hang": 3, "error": 5}
+"""What happens to rank 1 after which step; every second is saved. (tests/distributed kills one below torchrun.)"""
 SAID = {
     "hang": "which does not answer: it died, hangs or is cut off",
     "die": "which does not answer: it died, hangs or is cut off",
     "error": "ValueError: the disk of this machine is full",
 }
-
-
-def launch(options: dict[str, Any], file: Path, what: str, step: int = 0) -> tuple[int, str]:
-    """Two processes; exit status, and what they said."""
-    file.write_text(json.dumps(options))
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    started = subprocess.Popen(
-        [*torchrun, str(MISFORTUNE), str(file), "1", str(step), what],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-    try:
-        said, _ = started.communicate(timeout=150)
-    except subprocess.TimeoutExpired:
-        os.killpg(started.pid, signal.SIGKILL)
-        said, _ = started.communicate()
-    return started.returncode, said
 
 
 def missing(folder: Path, what: str, said: str) -> str:
@@ -65,32 +38,41 @@ def missing(folder: Path, what: str, said: str) -> str:
     return ""
 
 
-def test_a_rank_that_is_lost(
-    case: Callable[[str], Case], fault_rows: Path, tiny_model_folder: Path, tmp_path: Path
-) -> None:
-    options = {
-        **settings(fault_rows, tiny_model_folder, tmp_path / "cache"),
+@pytest.fixture(scope="module")
+def two(fault_rows: Path, tiny_model_folder: Path, shelf: Path) -> dict[str, Any]:
+    """Options of a run of two ranks."""
+    return {
+        **settings(fault_rows, tiny_model_folder, shelf / "cache of two"),
         "per_device_train_batch_size": 2,
         "max_steps": 6,
         "save_steps": 2,
         "ddp_timeout": PATIENCE,
     }
-    straight, file = tmp_path / "straight", tmp_path / "options.json"
-    status, said = launch({**options, "output_dir": str(straight)}, file, "none")
-    assert status == 0, said[-3000:]
+
+
+def equal_weights(one: Path, other: Path) -> bool:
+    """Of two finished runs, to the last bit."""
+    weights, reference = read_weights(one), read_weights(other)
+    return weights.keys() == reference.keys() and all(torch.equal(weights[name], reference[name]) for name in weights)
+
+
+def test_a_rank_that_is_lost(
+    nursery: Nursery, case: Callable[[str], Case], two: dict[str, Any], tmp_path: Path
+) -> None:
+    straight, folder = tmp_path / "straight", tmp_path / "run"
+    seen = nursery.run({**two, "output_dir": str(straight), "ddp_timeout": 60}, ranks=2)
+    assert not seen["error"], seen
     assert not list(straight.glob("stacks-rank-*"))
-    reference, folder, resumed = read_weights(straight), tmp_path / "run", True
+    resumed = True
     for what, step in STRIKES.items():  # one launch after the other in one folder
         lost = case(f"one rank of two: {what}")
-        status, said = launch({**options, "output_dir": str(folder)}, file, what, step)
-        wrong = missing(folder, what, said) if status else f"exit status 0: {said[-2000:]}"
+        seen = nursery.run({**two, "output_dir": str(folder)}, ranks=2, strikes=[1, step, what])
+        wrong = missing(folder, what, seen["error"]) if seen["error"] else "no error"
         lost.note(not wrong, wrong)
         newest = folder / f"checkpoint-{(step - 1) // 2 * 2}"
         resumed = resumed and newest.is_dir()
     exact = case("a run that lost a rank, started again")
-    status, said = launch({**options, "output_dir": str(folder)}, file, "none")
-    assert status == 0, said[-3000:]
-    weights = read_weights(folder)
-    equal = weights.keys() == reference.keys() and all(torch.equal(weights[name], reference[name]) for name in weights)
+    seen = nursery.run({**two, "output_dir": str(folder), "ddp_timeout": 60}, ranks=2)
     gone = not list(folder.glob("stacks-rank-*"))
-    exact.note(resumed and equal and gone and f"resuming from {newest}" in said, said[-3000:])
+    fine = not seen["error"] and resumed and gone and equal_weights(folder, straight)
+    exact.note(fine and f"resuming from {newest}" in seen["said"], str(seen)[-3000:])
