@@ -43,6 +43,11 @@ class OutputOptions:
         "Trackers that get the metrics: tensorboard, wandb, mlflow, trackio, ... (any that transformers knows), all or "
         "none.",
     )
+    report_page: bool = option(
+        True,
+        "Write report.html into output_dir, the page of the run (docs/report.md): while training, and at the end. It "
+        "shows a few training examples and the evaluations' answers.",
+    )
     also_write: list[str] = option(
         [],
         "Files in output_dir that users of other tools look for: trainer_log (trainer_log.jsonl, a line a logged "

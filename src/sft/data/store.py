@@ -161,6 +161,28 @@ class ExampleStore:
             totals[path] = totals.get(path, 0) + int(count)
         return totals
 
+    def figures_by_path(self, trained: npt.NDArray[np.int64] | None = None) -> dict[str, tuple[int, int, int]]:
+        """Examples, tokens and trained tokens per file or hub data set, in the order they were first seen.
+
+        Args:
+            trained: trained tokens of every example, shape (examples,); None: they are given as 0.
+        """
+        most = len(self._places)
+        counts = np.bincount(self._origin, minlength=most)
+        tokens = np.bincount(self._origin, weights=self.lengths, minlength=most)
+        learnt = np.zeros(most) if trained is None else np.bincount(self._origin, weights=trained, minlength=most)
+        totals: dict[str, tuple[int, int, int]] = {}
+        for (path, _unit), *here in zip(self._places, counts, tokens, learnt, strict=True):
+            before = totals.get(path, (0, 0, 0))
+            totals[path] = (before[0] + int(here[0]), before[1] + int(here[1]), before[2] + int(here[2]))
+        return totals
+
+    def trained_lengths_of(self, number: int) -> npt.NDArray[np.int64]:
+        """Trained tokens of the first so many examples, shape (number,); each has at least one token."""
+        mask = self._mask[: self.offsets[number]]
+        starts = self.offsets[:number]
+        return np.add.reduceat(mask, starts, dtype=np.int64) if number else np.zeros(0, np.int64)
+
     @property
     def weighted(self) -> bool:
         """Whether any token counts for more or less than one."""

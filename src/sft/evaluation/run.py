@@ -210,10 +210,10 @@ def summarise(task: Task, examples: Sequence[TaskExample], answers: Sequence[Row
 
 
 def prediction_rows(task: Task, examples: Sequence[TaskExample], answers: Sequence[RowAnswer]) -> list[dict[str, Any]]:
-    """What the predictions file says of each row: the answer as it was generated."""
+    """What the predictions file says of each row: the answer as it was generated, and its score."""
     rows = []
     for example, answer in zip(examples, answers, strict=True):
-        row = task.prediction_row(answer.text, example)
+        row = {**task.prediction_row(answer.text, example), "score": answer.scored["score"]}
         rows.append(row if answer.unanswered is None else {**row, "unanswered": answer.unanswered})
     return rows
 

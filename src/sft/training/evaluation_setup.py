@@ -9,11 +9,12 @@ from typing import Any
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from sft.config import SFTConfig
-from sft.errors import ConfigError
+from sft.errors import ConfigError, UserError
 from sft.evaluation.engines import EngineChoice, ServedModel, open_server, visible_gpus
 from sft.evaluation.files import result_stem
 from sft.evaluation.progress import ProgressDisplay
 from sft.evaluation.prompting import PromptWriter
+from sft.evaluation.questions import write_questions
 from sft.evaluation.run import evaluate_tasks
 from sft.evaluation.sharing import Ranks
 from sft.evaluation.table import compare_table
@@ -28,7 +29,7 @@ from sft.tasks.combined import CombinedWeights
 from sft.tasks.task import Results
 from sft.training.base import RunTrainer
 from sft.training.evaluation_callback import EvaluationPlan, GenerationEvaluation
-from sft.training.launch import announce
+from sft.training.launch import announce, is_main_process
 from sft.training.save import ModelSaver
 from sft.training.task_data import open_eval_tasks
 
@@ -92,6 +93,7 @@ class MeasuredModel:
     tasks: tuple[Task, ...]
     choice: EngineChoice
     _server: ServedModel | None = field(default=None, init=False)
+    _kept_questions: bool = field(default=False, init=False)
 
     def evaluate(self, step: int) -> dict[str, Results]:
         """Ask and score the model as it is now; called on every process."""
@@ -142,6 +144,7 @@ class MeasuredModel:
             allow_special_tokens=config.allow_special_tokens,
         )
         display = ProgressDisplay()
+        self._keep_questions()
         try:
             return evaluate_tasks(
                 self.tasks,
@@ -156,6 +159,17 @@ class MeasuredModel:
             )
         finally:
             display.close()
+
+    def _keep_questions(self) -> None:
+        """Write down once what is asked. Where that fails, answers stand without questions; nobody waits for it."""
+        config = self.saver.config
+        if self._kept_questions or not is_main_process():
+            return
+        self._kept_questions = True
+        try:
+            write_questions(Path(config.output_dir), self.tasks, config.eval_samples)
+        except (OSError, UserError) as error:
+            announce(f"what the tasks ask could not be kept in {config.output_dir}: {error}")
 
     def _model(self) -> Any:
         return self.saver.trainer.accelerator.unwrap_model(self.saver.trainer.model)

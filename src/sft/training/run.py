@@ -29,8 +29,10 @@ from sft.training.build import build_trainer, kernels_of, pad_id
 from sft.training.build_model import build_model
 from sft.training.checkpoints.changes import read_identity, refuse_changed_run
 from sft.training.checkpoints.keeper import CheckpointKeeper, saying_what_stays
+from sft.training.checkpoints.layout import step_of
 from sft.training.checkpoints.lock import released_at_end, released_on_failure
 from sft.training.checkpoints.space import num_saves, require_space
+from sft.training.data_summary import keep_summary
 from sft.training.fewer_bits import apply_fewer_bits
 from sft.training.gather import loading_whole_models, share_out_again
 from sft.training.launch import announce, doing, is_main_process, quiet_libraries
@@ -53,8 +55,10 @@ from sft.training.peers import agree, naming_peers, told_by_first
 from sft.training.plan import Plan, describe_plan, make_plan
 from sft.training.preflight import checkpoint_for_all, open_folder, prepare_for_run, refuse_early
 from sft.training.record import describe_run, read_record, write_record
+from sft.training.report_page import ReportPage, leave_page
 from sft.training.run_log import end_log, keep_log
 from sft.training.save import ModelSaver, SavedModel, save_run
+from sft.training.starts import describe_command, starts_of
 from sft.training.strategy import AskedStrategy
 from sft.training.stream_end import plan_at_the_end, while_it_streams
 from sft.training.task_data import task_rows
@@ -156,6 +160,8 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(trainer, folder, running)))
     if fit is not None:
         trainer.add_callback(MemoryWatch(fit, before, folder))
+    if config.report_page:
+        trainer.add_callback(ReportPage(folder))
     run = AssembledRun(config, plan, tokenizer, model, trainer, checkpoint, fit)
     record_beginning(run, strategy)
     return run
@@ -196,6 +202,8 @@ def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
     record = describe_run(config, run.plan, run.model, kernels=kernels_of(config, run.model).to_dict())
     record["memory"] = None if run.fit is None else run.fit.to_dict()
     record["fingerprints"] = json.loads(told_by_first(json.dumps(record["fingerprints"])))
+    step = 0 if run.checkpoint is None else step_of(run.checkpoint)
+    record["command"], record["starts"] = describe_command(), starts_of(read_record(folder), step)
     if run.checkpoint is not None:
         before = read_identity(run.checkpoint)
         changes = refuse_changed_run(
@@ -209,6 +217,7 @@ def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
         require_space(config, run.model, num_saves=saves)
     if is_main_process():
         write_record(folder, record)
+        keep_summary(config, run.plan, run.tokenizer)
         if "arguments" in config.also_write:
             write_arguments(config)
         if "log" in config.also_write:
@@ -278,6 +287,8 @@ def train(run: AssembledRun) -> RunResult:
         write_record(folder, {**record, **counted, "result": result.to_dict()})
         resumed = run.checkpoint is not None
         write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after, resumed=resumed)
+        if run.config.report_page:
+            leave_page(folder)
         end_log()
     return result
 
