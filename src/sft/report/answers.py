@@ -37,7 +37,7 @@ def read_answers(
             _read_rows(_find(folder / STEP_FOLDER.format(step=model.step), stem, model.step, task, results))
             for model in models
         ]
-        rows = tuple(_join(task, metric, answered, questions))
+        rows = tuple(_join(task, answered, questions))
         if rows:
             found.append(TaskAnswers(task=task, metric=metric, models=models, rows=rows))
     return tuple(found)
@@ -104,7 +104,6 @@ def _read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
 
 def _join(
     task: str,
-    metric: str | None,
     answered: list[dict[str, dict[str, Any]]],
     questions: Mapping[tuple[str, str], str],
 ) -> Iterable[AskedRow]:
@@ -115,7 +114,7 @@ def _join(
             id=identity,
             question=question if isinstance(question, str) else questions.get((task, identity)),
             reference=_reference(row),
-            answers=tuple(_answer(rows.get(identity), metric) for rows in answered),
+            answers=tuple(_answer(rows.get(identity)) for rows in answered),
         )
 
 
@@ -129,12 +128,11 @@ def _reference(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _answer(row: Mapping[str, Any] | None, metric: str | None) -> Answer | None:
+def _answer(row: Mapping[str, Any] | None) -> Answer | None:
     if row is None:
         return None
     text = next((str(row[name]) for name in ANSWERS if row.get(name) is not None), "")
-    scores, unanswered = row.get("scores"), row.get("unanswered")
-    score = scores.get(metric) if isinstance(scores, Mapping) and metric is not None else None
+    score, unanswered = row.get("score"), row.get("unanswered")
     return Answer(
         text=text,
         score=float(score) if isinstance(score, int | float) else None,

@@ -78,7 +78,7 @@ class Answer:
 
     text: str
     score: float | None
-    """By the task's main metric; None where the run did not keep it."""
+    """As the task scored this row; None where the run did not keep it."""
     unanswered: str | None = None
 
 

@@ -484,7 +484,7 @@
     }
     list.replaceChildren(...rows.slice(0, shown).map((row) => card(row, task)));
     const counts = task.counts;
-    const tally = counts ? " By " + task.metric + ", " + spoken(counts.better) + " of " + spoken(task.asked) + " answers of the best model are better than the untrained model's, " + spoken(counts.worse) + " worse, " + spoken(counts.same) + " score the same." : " Scores of single answers: not recorded.";
+    const tally = counts ? " By their scores, " + spoken(counts.better) + " of " + spoken(task.asked) + " answers of the best model are better than the untrained model's, " + spoken(counts.worse) + " worse, " + spoken(counts.same) + " score the same." : " Scores of single answers: not recorded.";
     byId("answers-count").textContent = spoken(Math.min(shown, rows.length)) + " of " + spoken(rows.length) + " shown" + (rows.length < task.asked ? " (" + spoken(task.asked) + " were asked)." : ".") + tally;
     byId("answers-more").hidden = rows.length <= shown;
   }
