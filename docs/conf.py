@@ -14,8 +14,7 @@ from pygments.lexers.data import JsonLexer
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src"))
-
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "docs")]
 project = "sft-kit"
 author = "the authors of sft-kit"
 project_copyright = author
@@ -62,11 +61,16 @@ def contents_of(text: str) -> str:
     return "\n\n".join(tables)
 
 
-def add_contents(_: Sphinx, name: str, source: list[str]) -> None:
+def fill_in(_: Sphinx, name: str, source: list[str]) -> None:
+    """What the site has beyond the pages: the contents, and the messages of errors as they stand in the program."""
     if name == root_doc:
         source[0] += f"\n\n{contents_of(source[0])}\n"
+    elif name == "docs/errors":
+        from messages import with_messages  # this folder is looked in only now
+
+        source[0] = with_messages(source[0])
 
 
 def setup(app: Sphinx) -> None:
     app.add_lexer("jsonl", JsonLexer)
-    app.connect("source-read", add_contents)
+    app.connect("source-read", fill_in)
