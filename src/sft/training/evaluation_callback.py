@@ -87,7 +87,9 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Every ``eval_steps``, and at the last step."""
         if state.global_step % steps_between(state, args) == 0 or state.global_step >= state.max_steps:
+            logs_loss = control.should_log
             self.run(state)
+            control.should_log = logs_loss  # logging the scores has cleared it
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

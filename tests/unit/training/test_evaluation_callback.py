@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from sft.evaluation.history import EvaluationHistory
 from sft.tasks.combined import CombinedWeights
@@ -104,3 +105,15 @@ def test_a_resumed_run_has_the_history_of_an_uninterrupted_one(tmp_path: Path) -
     Course(broken, [0.4, 0.3]).train(begin=3, end=6, max_steps=6)
     assert without_time(broken) == without_time(straight)
     assert EvaluationHistory.read(broken).to_dict()["best_step"] == 4
+
+
+def test_the_loss_of_an_evaluated_step_is_logged_too(tmp_path: Path) -> None:
+    """transformers takes any logging for that of the loss, and then leaves the loss of that step out."""
+    course = Course(tmp_path, [0.1, 0.3])
+    args = course.args
+    state, control = TrainerState(max_steps=4, global_step=2, logging_steps=1), TrainerControl()
+    handler = CallbackHandler([DefaultFlowCallback(), course.callback], None, None, None, None)
+    course.callback.log = lambda logs: handler.on_log(args, state, control, logs)
+    handler.on_step_end(args, state, control)
+    assert course.callback.history.entries[-1].step == 2
+    assert control.should_log
