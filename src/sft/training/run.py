@@ -269,7 +269,7 @@ def train(run: AssembledRun) -> RunResult:
     before, after = evaluation_losses(trainer)
     steps = trainer.state.global_step
     figures = {"steps": steps, "evaluation loss before": before, "evaluation loss": after}
-    with saying_what_stays(folder), doing(f"saving {folder / run.config.model_dir}"):
+    with saying_what_stays(folder), doing("saving the trained model"):
         saved = save_run(ModelSaver(run.config, trainer, run.tokenizer, plan), figures)
     result = RunResult(
         output_dir=folder,

@@ -53,7 +53,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
         self._note_best()
         self._note_callbacks()
         draft, random = Draft(self.keeper.output_dir, int(self.state.global_step)), self._gathered(random_states())
-        with doing(f"saving {draft.place}"):
+        with doing(f"saving {draft.place.name}"):
             if self._saves_pieces():
                 self._save_pieces(draft, random)
             elif self.args.should_save:
