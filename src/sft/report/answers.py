@@ -27,6 +27,7 @@ def read_answers(
     """
     models = choose_models(history)
     results: dict[str, Mapping[str, Any]] = {}
+    at_step = {entry.step: entry.results for entry in history.entries}
     for entry in history.entries:
         results.update(entry.results)
     found = []
@@ -34,7 +35,10 @@ def read_answers(
     for task, measured in results.items():
         metric = str(measured["main_metric"]) if measured.get("main_metric") else None
         answered = [
-            _read_rows(_find(folder / STEP_FOLDER.format(step=model.step), stem, model.step, task, results))
+            _with_scores(
+                _read_rows(_find(folder / STEP_FOLDER.format(step=model.step), stem, model.step, task, results)),
+                at_step.get(model.step, {}).get(task, {}),
+            )
             for model in models
         ]
         rows = tuple(_join(task, answered, questions))
@@ -99,6 +103,15 @@ def _read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
             continue
         if isinstance(row, dict):
             rows[str(row.get("id", row.get("_id", number)))] = row
+    return rows
+
+
+def _with_scores(rows: dict[str, dict[str, Any]], results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows with the scores that results list for each (``per_sample_rougeL``), where rows have none themselves."""
+    listed = results.get(f"per_sample_{results.get('main_metric')}")
+    for pair in listed if isinstance(listed, list) else ():
+        if isinstance(pair, list) and len(pair) == 2 and str(pair[0]) in rows:
+            rows[str(pair[0])].setdefault("score", pair[1])
     return rows
 
 

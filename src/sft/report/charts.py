@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sft.report.figures import spoken
+from sft.report.safe import shown
 from sft.report.story import Mark, RunStory, Series
 from sft.report.thinning import FEW, STRETCHES, Drawn, smooth, thin
 from sft.report.verdict import COMBINED_OF
@@ -16,6 +18,9 @@ MOST_POINTS = 60_000
 
 MOST_MARKS = 300
 """Drawn of each kind; the list names as many."""
+
+KIND = 40
+"""Characters of the name of a kind of mark."""
 
 MOST_CHARTS = 40
 """Figures that are drawn; others are named."""
@@ -131,11 +136,16 @@ def describe(kind: ChartKind, found: Sequence[tuple[str, Series | None]]) -> str
 def draw_marks(stories: Sequence[RunStory]) -> list[dict[str, Any]]:
     """What happened at which step, for the charts; of many of a kind an even choice, the first and last among them."""
     return [
-        {"run": number, "step": mark.step, "kind": mark.kind}
+        {"run": number, "step": mark.step, "kind": shown(kind, KIND)}
         for number, story in enumerate(stories)
         for kind in dict.fromkeys(mark.kind for mark in story.marks)
         for mark in few_of([mark for mark in story.marks if mark.kind == kind])
     ]
+
+
+def count_marks(stories: Sequence[RunStory]) -> dict[str, int]:
+    """How many marks there are of each kind, drawn or not."""
+    return dict(Counter(shown(mark.kind, KIND) for story in stories for mark in story.marks))
 
 
 def few_of(marks: Sequence[Mark], most: int = MOST_MARKS) -> list[Mark]:

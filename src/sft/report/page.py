@@ -16,12 +16,21 @@ from markupsafe import Markup
 
 from sft import __version__
 from sft.report import figures
-from sft.report.charts import MOST_MARKS, draw_charts, draw_marks, few_of, score_charts, undrawn_figures
-from sft.report.names import PAGE
+from sft.report.charts import (
+    KIND,
+    MOST_MARKS,
+    count_marks,
+    draw_charts,
+    draw_marks,
+    few_of,
+    score_charts,
+    undrawn_figures,
+)
+from sft.report.names import METRICS, PAGE, RECORD, SUMMARY
 from sft.report.reading import read_runs
-from sft.report.repeating import commands_after, flat, option_rows, plain, train_command
+from sft.report.repeating import commands_after, flat, machine_rows, option_rows, plain, train_command
 from sft.report.safe import script_json, shown
-from sft.report.side_by_side import BUDGET, FittedAnswers, fit_answers
+from sft.report.side_by_side import FittedAnswers, fit_answers
 from sft.report.story import Mark, RunStory
 from sft.report.training_data import packing_of, row_account, token_parts
 from sft.report.verdict import has_combined, judge
@@ -30,8 +39,20 @@ ASSETS = Path(__file__).parent / "assets"
 UPLOT = "1.6.32"
 """Version of uPlot, which draws the charts; its licence lies beside it."""
 
+MOST_BYTES = 4_800_000
+"""Of a page; answers take what everything else leaves."""
+
+ROOM = 600_000
+"""Bytes of a page without charts and answers, and some to spare."""
+
 RENEW_SECONDS = 15
 """Between two looks of an open page at its file."""
+
+MISSING = {
+    RECORD: f"There is no {RECORD}: options, data and versions are not recorded.",
+    METRICS: f"There is no {METRICS}: no figure of a step is recorded.",
+    SUMMARY: f"There is no {SUMMARY} (runs of earlier versions kept none): lengths and examples are not recorded.",
+}
 
 MOST_LISTED = 200
 """Incidents in the list of each kind."""
@@ -72,7 +93,10 @@ def render_page(stories: Sequence[RunStory], *, renews: bool = False, now: float
         now: seconds since 1970 that it is dated with; None: the clock's.
     """
     written = time.time() if now is None else now
-    answers = [fit_answers(story, BUDGET // len(stories)) for story in stories]
+    charts, scores = draw_charts(stories), score_charts(stories)
+    curves = _with_visible_names([*charts, *scores])
+    budget = max(200_000, MOST_BYTES - ROOM - len(script_json(curves))) // len(stories)
+    answers = [fit_answers(story, budget) for story in stories]
     scripts = [_asset(f"uPlot-{UPLOT}.iife.min.js"), _asset("page.js")]
     styles = [_asset(f"uPlot-{UPLOT}.min.css"), _asset("page.css")]
     return (
@@ -83,16 +107,17 @@ def render_page(stories: Sequence[RunStory], *, renews: bool = False, now: float
             is_single=len(stories) == 1,
             tellings=[_telling(story, fitted) for story, fitted in zip(stories, answers, strict=True)],
             options=option_rows(stories),
-            charts=(charts := draw_charts(stories)),
-            score_charts=(scores := score_charts(stories)),
+            charts=charts,
+            score_charts=scores,
             undrawn=undrawn_figures(stories),
             data=script_json(
                 {
                     "written": written,
                     "renews": RENEW_SECONDS if renews else None,
                     "runs": [shown(story.name, 200) for story in stories],
-                    "charts": _with_visible_names([*charts, *scores]),
+                    "charts": curves,
                     "marks": draw_marks(stories),
+                    "counts": count_marks(stories),
                     "answers": [None if fitted is None else fitted.tasks for fitted in answers],
                 }
             ),
@@ -127,18 +152,15 @@ def _telling(story: RunStory, fitted: FittedAnswers | None) -> dict[str, Any]:
         "commands": commands_after(story),
         "versions": flat(story.part("versions")),
         "fingerprints": flat(story.part("fingerprints")),
-        "machine": [
-            *flat(story.part("device"), "device."),
-            *flat(story.part("processes"), "processes."),
-            *flat(story.part("kernels"), "kernels."),
-        ],
+        "machine": machine_rows(story),
+        "missing": [MISSING[name] for name in story.missing],
     }
 
 
 def _incident_groups(story: RunStory) -> list[tuple[str, int, list[Mark]]]:
     """What happened, by kind: how often, and the marks that are listed."""
     kinds = dict.fromkeys(mark.kind for mark in story.marks)
-    grouped = [(kind, [mark for mark in story.marks if mark.kind == kind]) for kind in kinds]
+    grouped = [(shown(kind, KIND), [mark for mark in story.marks if mark.kind == kind]) for kind in kinds]
     return [(kind, len(marks), few_of(marks, min(MOST_LISTED, MOST_MARKS))) for kind, marks in grouped]
 
 

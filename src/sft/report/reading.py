@@ -15,6 +15,8 @@ from sft.report.names import CHECKPOINT, INCIDENTS, MANIFEST, METRICS, QUESTIONS
 from sft.report.story import Logged, Mark, RunStory, Series
 
 NO_FIGURES = ("step", "epoch", "time")
+WANTED = (RECORD, METRICS, SUMMARY)
+"""Files that every run has; one of an earlier version lacks the last."""
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunStory]:
@@ -23,14 +25,14 @@ def read_runs(folders: Sequence[Path]) -> list[RunStory]:
     Raises:
         DataError: a folder is not there, or no run.
     """
-    names = name_apart([folder.resolve() for folder in folders])
+    names = name_apart([folder.absolute() for folder in folders])
     return [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
 
 
 def name_apart(folders: Sequence[Path]) -> list[str]:
-    """The last part of each path, and as many before it as tell them apart."""
-    for depth in range(1, max((len(folder.parts) for folder in folders), default=1) + 1):
-        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+    """The last part of each path, and as many before it as tell them apart; of a single one the last two."""
+    for depth in range(1 if len(folders) > 1 else 2, max((len(folder.parts) for folder in folders), default=1) + 2):
+        names = ["/".join(part for part in folder.parts[-depth:] if part != folder.anchor) for folder in folders]
         if len(set(names)) == len(names):
             return names
     return [str(folder) for folder in folders]
@@ -50,7 +52,7 @@ def read_run(folder: Path, name: str | None = None) -> RunStory:
     history = _read_history(folder, unread)
     return RunStory(
         folder=folder,
-        name=name or folder.resolve().name,
+        name=name or folder.absolute().name,
         record=record,
         logged=read_logged(folder / METRICS, unread),
         history=history,
@@ -59,16 +61,16 @@ def read_run(folder: Path, name: str | None = None) -> RunStory:
         ),
         answers=read_answers(folder, record, history, _questions(folder, unread)),
         data=read_object(folder / SUMMARY, unread) or None,
+        missing=tuple(name for name in WANTED if not (folder / name).is_file()),
         unread=tuple(unread),
     )
 
 
 def read_object(path: Path, unread: list[str]) -> dict[str, Any]:
-    """A JSON object; empty, and noted, where there is none."""
+    """A JSON object; empty where there is none, and noted where it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
-        unread.append(f"{path.name}: there is none")
         return {}
     except (OSError, ValueError) as error:
         unread.append(f"{path.name}: {error}")
@@ -79,13 +81,11 @@ def read_object(path: Path, unread: list[str]) -> dict[str, Any]:
     return value
 
 
-def read_lines(path: Path, unread: list[str], *, required: bool = False) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path, unread: list[str]) -> Iterator[dict[str, Any]]:
     """The objects of a file with one a line; lines that are none are counted and noted."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        if required:
-            unread.append(f"{path.name}: there is none")
         return
     except OSError as error:
         unread.append(f"{path.name}: {error}")
@@ -112,7 +112,7 @@ def read_logged(path: Path, unread: list[str]) -> Logged:
     series: dict[str, Series] = {}
     times: list[float] = []
     lines, stepless, last_step, last_epoch = 0, 0, None, None
-    for entry in read_lines(path, unread, required=True):
+    for entry in read_lines(path, unread):
         step = entry.get("step")
         if not _is_number(step):
             stepless += 1

@@ -78,6 +78,25 @@ def flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def machine_rows(story: RunStory) -> list[tuple[str, Any]]:
+    """What it ran on and by which means; empty where nothing of it was recorded."""
+    device, processes, kernels = (story.part(name) for name in ("device", "processes", "kernels"))
+    if not device and not processes and not kernels:
+        return []
+    more = [f"{device['memory_gib']} GiB"] if device.get("memory_gib") else []
+    more += [f"{device['threads']} threads"] if device.get("threads") else []
+    return [
+        ("device", ", ".join(str(one) for one in (device.get("type"), device.get("name"), *more) if one)),
+        ("processes", processes.get("num_processes")),
+        ("strategy", processes.get("strategy")),
+        ("precision", processes.get("precision")),
+        ("exchange between processes", processes.get("backend")),
+        ("model class", processes.get("wrapper")),
+        ("attention", kernels.get("attention")),
+        ("loss", kernels.get("loss")),
+    ]
+
+
 def train_command(story: RunStory) -> Command | None:
     """What started the run, as it was recorded."""
     command = story.part("command")
@@ -86,7 +105,10 @@ def train_command(story: RunStory) -> Command | None:
         return None
     processes = story.part("processes").get("num_processes")
     many = f", in {processes} processes by their launcher" if isinstance(processes, int) and processes > 1 else ""
-    return Command(what=f"train it again (in {command.get('folder')}{many})", line=shlex.join(map(str, words)))
+    typed = [str(word) for word in words]
+    if len(typed) > 1 and Path(typed[1]).name == "sft":  # the command that pip made, run by its Python
+        typed = ["sft", *typed[2:]]
+    return Command(what=f"train it again (in {command.get('folder')}{many})", line=shlex.join(typed))
 
 
 def commands_after(story: RunStory) -> list[Command]:

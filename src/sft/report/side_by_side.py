@@ -10,10 +10,7 @@ from typing import Any
 from sft.report.safe import shown
 from sft.report.story import Answer, AskedRow, RunStory, TaskAnswers
 
-BUDGET = 3_000_000
-"""Bytes of all answers of a page."""
-
-LIMITS = (4000, 2000, 1000, 500, 300)
+LIMITS = (4000, 2000, 1200, 800, 600, 450, 300)
 """Characters of one text that are tried in turn until all rows fit; at the last, rows are left out."""
 
 
@@ -32,7 +29,7 @@ class FittedAnswers:
     """Texts whose middle is left out."""
 
 
-def fit_answers(story: RunStory, budget: int = BUDGET) -> FittedAnswers | None:
+def fit_answers(story: RunStory, budget: int) -> FittedAnswers | None:
     """The answers of a run within so many bytes; None where there are none."""
     if not story.answers:
         return None

@@ -126,8 +126,10 @@ class RunStory:
     answers: tuple[TaskAnswers, ...]
     data: Mapping[str, Any] | None
     """``data_summary.json``."""
+    missing: tuple[str, ...]
+    """Files that the run does not have."""
     unread: tuple[str, ...]
-    """Files, or lines of files, that are missing or could not be read, and why."""
+    """Files, or lines of files, that could not be read, and why."""
 
     @property
     def is_finished(self) -> bool:

@@ -15,7 +15,8 @@ FEW = 2000
 SPAN_SHARE = 50
 """A smoothed curve is a mean over about a fiftieth of the points."""
 
-FEWEST_TO_SMOOTH = 12
+FEWEST_TO_SMOOTH = 100
+"""Of fewer points a mean says less than the points themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,16 @@ class Part:
     begins: float
 
 
+CHANGES = ("rejected", "overlapping", "duplicates", "dropped", "cut", "split", "documents", "blocks", "pairs")
+
+
 def row_account(plan: Mapping[str, Any]) -> list[Counted]:
     """What became of the rows, with the reasons as the run counted them."""
-    lines = [Counted(what="rows read", count=plan.get("rows"))]
+    rows = plan.get("rows")
+    kept = {"rows", "conversations", "examples"}
+    if rows is not None and all(plan.get(name) == rows for name in kept) and not any(map(plan.get, CHANGES)):
+        return [Counted(what="rows read, and each is one example", count=rows)]
+    lines = [Counted(what="rows read", count=rows)]
     lines += _by_reason("could not be used", plan.get("rejected"))
     asked = "are also asked by an evaluation, and trained on all the same" if plan.get("contaminated") else (
         "are asked by an evaluation, and left out"

@@ -73,7 +73,7 @@
     if (value === null || value === undefined) return "–";
     if (Number.isInteger(value)) return value.toLocaleString("en");
     const size = Math.abs(value);
-    if (size !== 0 && (size < 0.001 || size >= 1e7)) return value.toExponential(3);
+    if (size !== 0 && (size < 0.001 || size >= 1e7)) return value.toExponential(3).replace(/\.?0+e/, "e").replace("e+", "e");
     return Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 6 });
   }
 
@@ -115,7 +115,7 @@
         ctx.lineTo(left, bbox.top + bbox.height - 7 * unit);
         ctx.fill();
       } else {
-        ctx.globalAlpha = 0.6;
+        ctx.globalAlpha = 0.4;
         ctx.lineWidth = unit;
         ctx.setLineDash(mark.kind === "resume" ? [6 * unit, 4 * unit] : []);
         ctx.beginPath();
@@ -124,7 +124,9 @@
         ctx.stroke();
         ctx.globalAlpha = 1;
         ctx.beginPath();
-        ctx.arc(left, bbox.top + 4 * unit, 3 * unit, 0, 2 * Math.PI);
+        ctx.moveTo(left - 4 * unit, bbox.top);
+        ctx.lineTo(left + 4 * unit, bbox.top);
+        ctx.lineTo(left, bbox.top + 6 * unit);
         ctx.fill();
       }
     }
@@ -199,12 +201,12 @@
         y: { distr: state.log[chart.id] ? 3 : 1, range: rangeOf(chart) },
       },
       axes: [
-        { ...axis, values: (plot, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? shortStep(tick) : "")) },
-        { ...axis, size: 62, values: (plot, ticks) => ticks.map((tick) => (tick === null ? "" : spoken(tick))) },
+        { ...axis, size: 30, values: (plot, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? shortStep(tick) : "")) },
+        { ...axis, size: (plot, texts) => 14 + 7 * Math.max(3, ...(texts || []).map((text) => (text || "").length)), values: (plot, ticks) => ticks.map((tick) => (tick === null ? "" : spoken(tick))) },
       ],
       series: [{ label: "step" }, ...chart.curves.map((curve, number) => seriesOf(chart, curve, number))],
       hooks: {
-        draw: isCourse ? [drawMarks] : [],
+        drawAxes: isCourse ? [drawMarks] : [],
         setCursor: [(plot) => readOut(chart, plot)],
         setSelect: [
           (plot) => {
@@ -361,23 +363,25 @@
     const tools = byId("chart-tools");
     if (!tools) return;
     tools.hidden = false;
-    const place = tools.querySelector(".buttons");
+    const [place, marks] = tools.querySelectorAll(".buttons");
     const moves = [["+", "Zoom in"], ["-", "Zoom out"], ["ArrowLeft", "Earlier"], ["ArrowRight", "Later"], ["0", "All steps"]];
     for (const [key, name] of moves) {
       const button = make("button", { type: "button", class: "quiet", "data-key": key }, name);
       button.addEventListener("click", () => step(null, key));
       place.append(button);
     }
+    if (KINDS.length) marks.append("Marks:");
     for (const kind of KINDS) {
+      const count = page.counts[kind];
       const dot = make("span", { class: "event", "data-kind": kind, "aria-hidden": "true" });
-      const button = make("button", { type: "button", class: "quiet", "aria-pressed": String(!state.hidden.includes(kind)) }, dot, kind);
+      const button = make("button", { type: "button", class: "quiet", "aria-pressed": String(!state.hidden.includes(kind)) }, dot, kind + " " + spoken(count));
       button.addEventListener("click", () => {
         state.hidden = state.hidden.includes(kind) ? state.hidden.filter((one) => one !== kind) : [...state.hidden, kind];
         button.setAttribute("aria-pressed", String(!state.hidden.includes(kind)));
         keepState();
         drawn.forEach((one) => one.plot.redraw(false));
       });
-      place.append(button);
+      marks.append(button);
     }
   }
 
@@ -449,7 +453,7 @@
     task.models.forEach((model, number) => {
       const score = scores[number];
       const part = make("div");
-      const head = make("h4", {}, model.title + ", step " + spoken(model.step));
+      const head = make("h3", {}, model.title + ", step " + spoken(model.step));
       if (typeof score === "number") {
         const less = number && typeof scores[0] === "number" ? Math.sign(score - scores[0]) : 0;
         head.append(make("span", { class: "score " + (less > 0 ? "up" : less < 0 ? "down" : ""), title: String(score) }, score.toFixed(4)));
@@ -463,7 +467,21 @@
       side.append(part);
     });
     item.append(side);
+    if ([question, reference].some((text) => isLong(text, 240)) || texts.some((text) => isLong(text, 480))) {
+      item.className = "clamped";
+      const button = make("button", { type: "button", class: "quiet whole", "aria-expanded": "false" }, "Show all of it");
+      button.addEventListener("click", () => {
+        const open = !item.classList.toggle("clamped");
+        button.setAttribute("aria-expanded", String(open));
+        button.textContent = open ? "Show less" : "Show all of it";
+      });
+      item.append(button);
+    }
     return item;
+  }
+
+  function isLong(text, most) {
+    return text !== null && (text.length > most || text.split("\n").length > most / 60);
   }
 
   function currentTask() {
