@@ -91,8 +91,8 @@ PICTURES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
             "messages": [
                 said("user", "Does it rain in Oslo?"),
                 said("assistant", "", tool_calls=[CALL]),
-                said("tool", "dry"),
-                said("assistant", "No, it is dry."),
+                said("tool", "clear sky"),
+                said("assistant", "No, it does not."),
             ],
         },
     ),
