@@ -1,6 +1,7 @@
 """Imports inside src/sft point one way, those inside functions and under TYPE_CHECKING included.
 
-cli -> dialects, training, evaluation, export, report -> generation, models, tasks, data -> config -> errors
+cli -> dialects, training, evaluation, export, report -> generation, models, tasks, data, trackers, notebook
+    -> config -> errors
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 LAYERS = (
     ("cli",),
     ("dialects", "training", "evaluation", "export", "report"),
-    ("generation", "models", "tasks", "data"),
+    ("generation", "models", "tasks", "data", "trackers", "notebook"),
     ("config",),
     ("terminal",),
     ("errors",),

@@ -43,6 +43,11 @@ class OutputOptions:
         "Trackers that get the metrics: tensorboard, wandb, mlflow, trackio, ... (any that transformers knows), all or "
         "none.",
     )
+    track_texts: bool = option(
+        True,
+        "Give trackers texts, too: answers of evaluations (100 rows a task) and the page of the run. false: figures "
+        "and options only.",
+    )
     report_page: bool = option(
         True,
         "Write report.html into output_dir, the page of the run (docs/report.md): while training, and at the end. It "

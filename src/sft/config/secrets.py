@@ -50,6 +50,13 @@ def refuse_secrets(values: Mapping[str, RawValue]) -> None:
         raise ConfigError(found)
 
 
+def without_secrets(text: str) -> str:
+    """A text in which each secret is replaced by what it is. For words that come from elsewhere: a library's error."""
+    for kind, shape in SHAPES.items():
+        text = shape.sub(f"[{kind}]", text)
+    return text
+
+
 def _secrets_in(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, item in value.items():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from sft.config import SFTConfig
+from sft.notebook.frame import history_frame
 from sft.training.run import AssembledRun, RunResult, assemble, train
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class SFTTrainer:
@@ -43,6 +47,15 @@ class SFTTrainer:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Its tokenizer, with the chat template of this run."""
         return self.run.tokenizer
+
+    @property
+    def history(self) -> pandas.DataFrame:
+        """What was logged so far, a row a step; without rows before ``train`` or ``evaluate``.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return history_frame([] if self._run is None else self._run.trainer.state.log_history)
 
     def train(self) -> RunResult:
         """Train, evaluate where there is evaluation data, and save."""

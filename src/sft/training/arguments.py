@@ -12,6 +12,7 @@ from transformers.utils import is_torch_tf32_available
 
 from sft.config import SFTConfig
 from sft.errors import ConfigError
+from sft.trackers.several import KNOWN
 from sft.training.dpo_run import arguments_of_stage
 
 NO_TRACKER = ("none", "")
@@ -41,7 +42,7 @@ def training_arguments(
     values: dict[str, Any] = {name: value for name, value in config.to_dict().items() if name in known}
     evaluating = has_eval and config.do_eval
     values.update(
-        report_to=trackers(config.report_to),
+        report_to=foreign_trackers(config.report_to),
         resume_from_checkpoint=None,  # handed to train()
         eval_strategy=config.eval_strategy if evaluating else "no",
         eval_on_start=evaluating and config.eval_strategy != "no" and not resuming,
@@ -98,6 +99,21 @@ def trackers(report_to: str | list[str] | None) -> list[str]:
     """['tensorboard'] and the like; empty for none."""
     names = [report_to] if isinstance(report_to, str) else list(report_to or [])
     return [name for name in names if name not in NO_TRACKER]
+
+
+def our_trackers(report_to: str | list[str] | None) -> list[str]:
+    """Those that ``sft.trackers`` tells of the run."""
+    return [name for name in _expanded(report_to) if name in KNOWN]
+
+
+def foreign_trackers(report_to: str | list[str] | None) -> list[str]:
+    """Those that transformers tells of the run."""
+    return [name for name in _expanded(report_to) if name not in KNOWN]
+
+
+def _expanded(report_to: str | list[str] | None) -> list[str]:
+    asked = trackers(report_to)
+    return list(get_available_reporting_integrations()) if "all" in asked else asked
 
 
 def checkpointing(enabled: bool, kwargs: Any, known: set[str]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class RunTrainer(RetryingTrainer, RestoringTrainer, LoraPlusTrainer):
         return self.order
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add tokens per second and tokens so far to what every tracker gets with the training loss."""
+        """Add tokens, and tokens per second, to what every tracker gets with the training loss."""
         if "loss" in logs:
             logs.update(self.throughput.since_last(self.accelerator.num_processes // self.mesh.tensor))
         super().log(logs, start_time)
@@ -205,15 +205,18 @@ class Throughput:
         self._trained = self._trained + trained
 
     def since_last(self, num_processes: int) -> dict[str, float]:
-        """Rates since the last call. Tokens of other processes are taken to be as many as this one's."""
+        """Tokens and rates since the last call. Other processes are taken to have had as many tokens as this one."""
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
-        rates = {
-            "tokens_per_second": round(self._tokens * num_processes / seconds, 1),
-            "trained_tokens_per_second": round(float(self._trained) / seconds, 1),
+        tokens, trained = self._tokens * num_processes, float(self._trained)
+        counts = {
+            "tokens": tokens,
+            "trained_tokens": round(trained),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "trained_tokens_per_second": round(trained / seconds, 1),
         }
         self._tokens, self._trained, self._since = 0, 0.0, now
-        return rates
+        return counts
 
 
 def window_order(args: TrainingArguments, rows: WindowRows, *, mesh: Mesh | None = None) -> WindowOrder:

@@ -43,6 +43,7 @@ from sft.training.speed import apply_speed, speed_callbacks
 from sft.training.stacks import StackWatch
 from sft.training.token_figures import TokenFigures
 from sft.training.token_weights import token_weight
+from sft.training.tracking import tracking
 from sft.training.trainer import WalkTrainer
 from sft.training.window_rows import WindowRows
 
@@ -94,6 +95,8 @@ def build_trainer(
         ours.append(turns)
     if (restarts := adapter_restarts(model, config)) is not None:
         ours.append(restarts)
+    if (tracked := tracking(config)) is not None:
+        ours.append(tracked)
     if config.early_stopping_patience is not None:
         ours.append(StopEarly(config.early_stopping_patience))
     if config.gen_questions_file is not None:

@@ -62,6 +62,7 @@ from sft.training.starts import describe_command, starts_of
 from sft.training.strategy import AskedStrategy
 from sft.training.stream_end import plan_at_the_end, while_it_streams
 from sft.training.task_data import task_rows
+from sft.training.tracking import tracked_to_its_end
 from sft.training.unpacked import packed_or_by_length
 from sft.training.unseen_tokens import unseen_tokens
 
@@ -251,6 +252,7 @@ def note_strategy(trainer: RunTrainer, folder: Path, running: StrategyInForce) -
 
 @naming_peers()
 @released_at_end
+@tracked_to_its_end
 def train(run: AssembledRun) -> RunResult:
     """Train an assembled run to its end, save what came of it and complete its record."""
     started = time.perf_counter()

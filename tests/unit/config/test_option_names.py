@@ -41,7 +41,7 @@ eval_engine_python eval_engine_url eval_engine_args truthfulqa_scorer bleurt_che
 qmsum_dir truthfulqa_file
 
 output_dir overwrite_output_dir model_dir merged_dir logging_steps save_strategy save_steps save_total_limit
-save_in_background on_failed_save run_name report_to report_page also_write quiet
+save_in_background on_failed_save run_name report_to track_texts report_page also_write quiet
 """
 
 

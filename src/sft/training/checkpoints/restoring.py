@@ -33,7 +33,8 @@ class RestoringTrainer(SavingTrainer):
         found = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, checkpoint, trial)
         if checkpoint is not None:
             self._find_best()
-            go_on_in_trackers(read_states(Path(checkpoint)).get("trackers", {}))
+            runs = read_states(Path(checkpoint)).get("trackers", {})
+            go_on_in_trackers(runs, self.callback_handler.callbacks)
         return found
 
     def _find_best(self) -> None:

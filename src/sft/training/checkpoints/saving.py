@@ -116,7 +116,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
     def _write_states(self, folder: Path, random: list[Any], tensors: dict[str, torch.Tensor]) -> None:
         """Optimizer, schedule, scaler, random numbers. Tensors of an optimizer's own kind go to a file of PyTorch's."""
         scaler = getattr(self.accelerator, "scaler", None)
-        states: dict[str, Any] = {"random": random, "trackers": tracker_runs()}
+        states: dict[str, Any] = {"random": random, "trackers": tracker_runs(self.callback_handler.callbacks)}
         found: dict[str, torch.Tensor] = {}
         try:
             states["optimizer"] = to_plain(self.optimizer.state_dict(), found, "optimizer")
@@ -124,7 +124,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
             states["scaler"] = None if scaler is None else to_plain(scaler.state_dict(), found, "scaler")
             tensors.update(found)
         except TypeError:
-            states = {"random": random, "trackers": tracker_runs()}
+            states = {"random": random, "trackers": tracker_runs(self.callback_handler.callbacks)}
             self._save_optimizer_and_scheduler(str(folder))  # read back with weights_only
             self._save_scaler(str(folder))
         (folder / STATES).write_text(json.dumps(states), encoding="utf-8")
@@ -160,7 +160,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
         if self.args.should_save:
-            states = {"random": random, "trackers": tracker_runs()}
+            states = {"random": random, "trackers": tracker_runs(self.callback_handler.callbacks)}
             (folder / STATES).write_text(json.dumps(states), encoding="utf-8")
             self._write_facts(folder)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from transformers import TrainerCallback
 
@@ -29,19 +30,42 @@ def wants_folder(callback: TrainerCallback) -> bool:
     return not is_tracker or any(os.environ.get(name, "false").lower() not in ("false", "0") for name in UPLOADS)
 
 
-def tracker_runs() -> dict[str, str]:
-    """Tracker -> id of the run that is open in this process."""
+@runtime_checkable
+class KeepsRuns(Protocol):
+    """A callback that knows the runs of its trackers."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Its trackers."""
+
+    @property
+    def run_ids(self) -> dict[str, str]:
+        """Tracker -> its run; what is written into it is what they go on with."""
+
+
+def tracker_runs(callbacks: Iterable[TrainerCallback] = ()) -> dict[str, str]:
+    """Tracker -> id of its run, as the callbacks know it, or as it is open in this process."""
     found = {}
     wandb, mlflow = sys.modules.get("wandb"), sys.modules.get("mlflow")
     if (run := getattr(wandb, "run", None)) is not None:
         found["wandb"] = str(run.id)
     if mlflow is not None and hasattr(mlflow, "active_run") and (active := mlflow.active_run()) is not None:
         found["mlflow"] = str(active.info.run_id)
+    for callback in callbacks:
+        if isinstance(callback, KeepsRuns):
+            found.update(callback.run_ids)
     return found
 
 
-def go_on_in_trackers(runs: Mapping[str, str]) -> None:
-    """Tell trackers to go on in those runs, unless the environment names others."""
+def go_on_in_trackers(runs: Mapping[str, str], callbacks: Iterable[TrainerCallback] = ()) -> None:
+    """Tell trackers to go on in those runs, unless the environment names others.
+
+    Callbacks that keep the runs of their trackers are told; for other trackers the environment is set.
+    """
+    told: set[str] = set()
+    for keeper in (callback for callback in callbacks if isinstance(callback, KeepsRuns)):
+        keeper.run_ids.update({name: run for name, run in runs.items() if name in keeper.names})
+        told.update(keeper.names)
     for tracker, run in runs.items():
-        for variable, value in VARIABLES.get(tracker, {}).items():
+        for variable, value in VARIABLES.get(tracker, {}).items() if tracker not in told else ():
             os.environ.setdefault(variable, run if value is None else value)

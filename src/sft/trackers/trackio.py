@@ -1,0 +1,58 @@
+"""Trackio: one run of a project, kept on this machine or in a Space, which a resumed run goes on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import trackio
+
+from sft.trackers.tracker import Ending, RunFacts, Table, Tracker
+
+
+class TrackioTracker(Tracker):
+    """Sends to Trackio. Runs are found again by name there, so that a new one gets a name that no other has."""
+
+    name = "trackio"
+
+    def open(self, facts: RunFacts) -> str:
+        project = os.environ.get("TRACKIO_PROJECT") or facts.project
+        self._run: Any = trackio.init(
+            project=project,
+            name=facts.run_id or free_name(project, facts.name),
+            config=dict(facts.config),
+            resume="allow" if facts.run_id else "never",
+            space_id=facts.arguments.get("trackio_space_id"),
+            bucket_id=facts.arguments.get("trackio_bucket_id"),
+            private=facts.arguments.get("hub_private_repo"),
+            embed=False,
+        )
+        return str(self._run.name)
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def add_table(self, step: int, table: Table) -> None:
+        rows = [list(row) for row in table.rows]
+        self._run.log({f"answers/{table.name}": trackio.Table(columns=list(table.columns), data=rows)}, step=step)
+
+    def add_page(self, page: Path, step: int) -> None:
+        self._run.log_artifact(page, name="page", type="report")
+
+    def close(self, ending: Ending) -> None:
+        if trackio.context_vars.current_run.get() is self._run:
+            trackio.finish()
+        else:
+            self._run.finish()
+
+
+def free_name(project: str, name: str) -> str:
+    """The name, or the first of name-2, name-3, ... that no run of the project has."""
+    try:
+        taken = {run.name for run in trackio.Api().runs(project)}
+    except ValueError:  # there is no such project yet
+        return name
+    numbered = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
+    return next(free for free in numbered if free not in taken)
