@@ -44,7 +44,7 @@ USUAL = (
     ChartKind(metric="learning_rate", title="Learning rate", unit="", log=True),
     ChartKind(metric="grad_norm", title="Gradient norm", unit="before clipping", smoothed=True, log=True),
     ChartKind(metric="tokens_per_second", title="Tokens per second", unit="all processes", smoothed=True),
-    ChartKind(metric="peak_memory_gib", title="Memory", unit="GiB, the most of this process since the last line"),
+    ChartKind(metric="memory_gib", title="Memory", unit="GiB of the first process"),
 )
 UNDRAWN = {
     "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss",
@@ -112,10 +112,7 @@ def _thinned(curves: Iterable[dict[str, Any]]) -> str | None:
     if not left:
         return None
     drawn, logged = sum(len(curve["x"]) for curve in left), sum(curve["of"] for curve in left)
-    return (
-        f"{drawn:,} of {logged:,} logged points are drawn: of each stretch of steps the first, the lowest, the highest "
-        "and the last, so no peak is missing."
-    )
+    return f"{drawn:,} of {logged:,} logged points"
 
 
 def describe(kind: ChartKind, found: Sequence[tuple[str, Series | None]]) -> str:

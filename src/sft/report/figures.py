@@ -26,7 +26,8 @@ def spoken(value: Any, digits: int = 4) -> str:
         return f"{value:,.{1 if size < 1e5 else 0}f}"
     if size < 1e-3:
         return f"{value:.{digits - 1}e}"
-    return f"{value:.{digits}f}" if size < 1 else f"{value:.{max(0, digits - math.floor(math.log10(size)) - 1)}f}"
+    decimals = digits if size < 1 else max(0, digits - math.floor(math.log10(size)) - 1)
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def number(value: Any, digits: int = 4) -> Markup:
@@ -43,6 +44,13 @@ def fixed(value: Any, decimals: int = 4) -> Markup:
     if value is None:
         return ABSENT
     return Markup('<data value="{}">{}</data>').format(exact(value), f"{value:,.{decimals}f}")
+
+
+def short(value: Any) -> Markup:
+    """The same with at most two decimals."""
+    if value is None:
+        return ABSENT
+    return Markup('<data value="{}">{}</data>').format(exact(value), f"{value:,.2f}".rstrip("0").rstrip("."))
 
 
 def change(value: float | None, decimals: int = 4) -> Markup:

@@ -193,6 +193,7 @@ def _environment() -> Environment:
         number=figures.number,
         fixed=figures.fixed,
         change=figures.change,
+        short=figures.short,
         share=figures.share,
         size=figures.size,
         seconds=figures.seconds,

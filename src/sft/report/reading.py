@@ -124,9 +124,11 @@ def read_logged(path: Path, unread: list[str]) -> Logged:
         if _is_number(entry.get("time")):
             times.append(float(entry["time"]))
         for name, value in entry.items():
-            if name in NO_FIGURES or isinstance(value, bool) or not isinstance(value, int | float):
+            if name in NO_FIGURES or (type(value) is not float and type(value) is not int):
                 continue
-            found = series.setdefault(name, Series([], []))
+            found = series.get(name)
+            if found is None:
+                found = series[name] = Series([], [])
             found.steps.append(step)
             found.values.append(value if math.isfinite(value) else None)
     if stepless:

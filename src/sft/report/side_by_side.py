@@ -13,6 +13,9 @@ from sft.report.story import Answer, AskedRow, RunStory, TaskAnswers
 LIMITS = (4000, 2000, 1200, 800, 600, 450, 300)
 """Characters of one text that are tried in turn until all rows fit; at the last, rows are left out."""
 
+ROW = 160
+"""Bytes of a row besides its texts: its name, scores and signs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedAnswers:
@@ -34,11 +37,9 @@ def fit_answers(story: RunStory, budget: int) -> FittedAnswers | None:
     if not story.answers:
         return None
     total = sum(len(task.rows) for task in story.answers)
-    for limit in LIMITS:
-        rows = [[_as_list(row, limit) for row in task.rows] for task in story.answers]
-        sizes = [[_size(row) for row in part] for part in rows]
-        if sum(map(sum, sizes)) <= budget or limit == LIMITS[-1]:
-            break
+    limit = choose_limit(story, budget)
+    rows = [[_as_list(row, limit) for row in task.rows] for task in story.answers]
+    sizes = [[_size(row) for row in part] for part in rows]
     share = budget / max(1, sum(map(sum, sizes)))
     kept = [_choose(task, part, spent, share) for task, part, spent in zip(story.answers, rows, sizes, strict=True)]
     return FittedAnswers(
@@ -58,6 +59,17 @@ def fit_answers(story: RunStory, budget: int) -> FittedAnswers | None:
         limit=limit,
         cut=sum(_num_cut(row, limit) for task in story.answers for row in task.rows),
     )
+
+
+def choose_limit(story: RunStory, budget: int) -> int:
+    """The most characters of a text with which all rows fit, or the fewest that are tried."""
+    texts = [text for task in story.answers for row in task.rows for text in _texts(row)]
+    sizes = [(len(text), len(text.encode("utf-8", "replace"))) for text in texts]
+    for limit in LIMITS:
+        taken = sum(size if length <= limit else size * (limit + 40) // length for length, size in sizes)
+        if taken + ROW * sum(len(task.rows) for task in story.answers) <= budget:
+            return limit
+    return LIMITS[-1]
 
 
 def tally(task: TaskAnswers) -> dict[str, int] | None:
@@ -100,8 +112,12 @@ def _text(answer: Answer, limit: int) -> str:
 
 
 def _num_cut(row: AskedRow, limit: int) -> int:
+    return sum(len(text) > limit for text in _texts(row))
+
+
+def _texts(row: AskedRow) -> list[str]:
     texts = [row.question, row.reference, *(answer.text for answer in row.answers if answer is not None)]
-    return sum(len(text) > limit for text in texts if text is not None)
+    return [text for text in texts if text is not None]
 
 
 def _size(row: list[Any]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft.evaluation.history import UNTRAINED, EvaluationEntry, is_score
+from sft.evaluation.table import PERCENT
 from sft.report.story import RunStory
 from sft.tasks.combined import comparable
 
@@ -31,8 +32,15 @@ class ScoreRow:
     untrained: float | None
     best: float | None
     last: float | None
+    is_first: bool
+    """Of its task."""
     is_comparable: bool
     """Whether untrained and best were measured on the same rows by the same scorer."""
+
+    @property
+    def decimals(self) -> int:
+        """Scores from 0 to 100 have two that say anything."""
+        return 2 if self.metric == PERCENT or self.metric.endswith("average") else 4
 
     @property
     def change(self) -> float | None:
@@ -148,6 +156,7 @@ def _score_rows(story: RunStory, best: EvaluationEntry | None, last: EvaluationE
                     untrained=score_of(first, metric),
                     best=score_of(chosen, metric),
                     last=score_of(latest, metric),
+                    is_first=metric == main,
                     is_comparable=alike,
                 )
             )

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sft.export.memory import resident_memory
 from sft.training.checkpoints.disk import append_line, write_whole
 
 METRICS = "metrics.jsonl"
@@ -41,7 +43,17 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero or logs is None:
             return
         line = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), "time": round(time.time(), 3), **logs}
+        if "loss" in logs:
+            line.update(memory_now())
         append_line(self.path, json.dumps(line))
+
+
+def memory_now() -> dict[str, float]:
+    """What this process holds, in GiB: the most that PyTorch has given out of its GPU, or what is resident."""
+    if torch.cuda.is_available():
+        return {"memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3)}
+    found = resident_memory()
+    return {} if found is None else {"memory_gib": round(found / 2**30, 3)}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

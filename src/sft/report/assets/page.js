@@ -146,10 +146,10 @@
 
   function seriesOf(chart, curve, number) {
     const stroke = curveColour(chart, curve, number);
-    const few = curve.x.length <= 60;
+    const few = curve.x.length <= 15;
     return {
       label: curveName(chart, curve),
-      stroke: curve.style === "faint" ? stroke + "55" : stroke,
+      stroke: curve.style === "faint" ? stroke + (curve.of > 1000 ? "33" : "66") : stroke,
       width: curve.style === "faint" ? 1 : 2,
       spanGaps: joins(curve),
       points: { show: curve.style === "plain" && few, size: 6, fill: stroke },
@@ -197,7 +197,7 @@
       legend: { show: false },
       cursor: { drag: { x: true, y: false, uni: 10 }, points: { size: 7 }, sync: isCourse ? { key: "course", setSeries: false } : undefined },
       scales: {
-        x: { time: false, range: (plot, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
+        x: { time: false, range: (plot, low, high) => roomy(low, high) },
         y: { distr: state.log[chart.id] ? 3 : 1, range: rangeOf(chart) },
       },
       axes: [
@@ -218,6 +218,12 @@
         ],
       },
     };
+  }
+
+  function roomy(low, high) {
+    if (low === null || low === high) return low === null ? [0, 1] : [low - 1, high + 1];
+    const room = (high - low) / 80;
+    return [low - room, high + room];
   }
 
   function shortStep(step) {
@@ -253,8 +259,12 @@
     return width >= last - first ? null : [begin, begin + width];
   }
 
+  function rangeNow(one) {
+    return (one.chart.group === "scores" ? state.scoreZoom : state.zoom) || ownRange(one);
+  }
+
   function applyZoom(one) {
-    const range = (one.chart.group === "scores" ? state.scoreZoom : state.zoom) || ownRange(one);
+    const range = rangeNow(one);
     one.plot.setScale("x", { min: range[0], max: range[1] });
   }
 
@@ -267,7 +277,7 @@
   function step(chart, key) {
     const one = drawn.find((other) => other.chart === chart) || drawn.find((other) => other.chart.group !== "scores");
     if (!one) return false;
-    const { min, max } = one.plot.scales.x, width = max - min;
+    const [min, max] = rangeNow(one), width = max - min;
     const moves = {
       "+": [min + width / 4, max - width / 4], "=": [min + width / 4, max - width / 4],
       "-": [min - width / 2, max + width / 2], ArrowLeft: [min - width / 4, max - width / 4],
@@ -312,13 +322,13 @@
       });
       caption.append(button);
     }
-    if (chart.curves.length > 1) {
+    const keyed = chart.group === "scores" ? chart.curves : page.runs.length > 1 ? chart.curves.filter((curve) => curve.style !== "smooth") : [];
+    if (keyed.length) {
       const keys = make("ul", { class: "keys" });
-      chart.curves.forEach((curve, number) => {
+      keyed.forEach((curve, number) => {
         const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-        const item = make("li", {}, swatch, curveName(chart, curve));
+        const item = make("li", {}, swatch, chart.group === "scores" ? curveName(chart, curve) : page.runs[curve.run]);
         swatch.className += " run-" + ((chart.group === "scores" && page.runs.length === 1 ? number : curve.run) % 8);
-        if (curve.style === "faint") swatch.style.opacity = 0.4;
         keys.append(item);
       });
       figure.append(keys);
@@ -412,7 +422,7 @@
   }
 
   /* The words of a text that are not, in that order, in another: the longest common subsequence is left out. */
-  function marked(text, before) {
+  function marked(text, before, name) {
     const words = text.match(/\s+|[^\s]+/g) || [], old = (before || "").match(/[^\s]+/g) || [];
     const own = words.filter((word) => word.trim());
     if (before === null || own.length > MOST_WORDS || old.length > MOST_WORDS) return [text];
@@ -428,7 +438,7 @@
     const same = new Set(kept), pieces = [];
     let number = -1, run = "", isNew = false;
     const flush = () => {
-      if (run) pieces.push(isNew ? make("ins", {}, run) : run);
+      if (run) pieces.push(isNew ? make(name, {}, run) : run);
       run = "";
     };
     for (const word of words) {
@@ -456,13 +466,15 @@
       const head = make("h3", {}, model.title + ", step " + spoken(model.step));
       if (typeof score === "number") {
         const less = number && typeof scores[0] === "number" ? Math.sign(score - scores[0]) : 0;
-        head.append(make("span", { class: "score " + (less > 0 ? "up" : less < 0 ? "down" : ""), title: String(score) }, score.toFixed(4)));
+        const word = !number || !model.step ? "" : less > 0 ? "better " : less < 0 ? "worse " : "same ";
+        head.append(make("span", { class: "score " + (less > 0 ? "up" : less < 0 ? "down" : ""), title: String(score) }, word + score.toFixed(4)));
       }
       const text = texts[number];
       const body = make("p", { dir: "auto" });
       if (text === null) body.append(make("span", { class: "absent" }, "not asked"));
       else if (text === "") body.append(make("span", { class: "absent" }, "an empty answer"));
-      else body.append(...(number && model.step ? marked(text, task.models[0].step === 0 ? texts[0] : null) : [text]));
+      else if (task.models[0].step !== 0 || task.models.length < 2) body.append(text);
+      else body.append(...(number ? marked(text, texts[0], "ins") : marked(text, texts[1], "del")));
       part.append(head, body);
       side.append(part);
     });
@@ -537,6 +549,7 @@
     const form = byId("filters");
     if (!form) return;
     form.hidden = false;
+    byId("answers-marks").hidden = false;
     form.addEventListener("submit", (event) => event.preventDefault());
     if (!page.answers[state.answers.run]) state.answers.run = page.answers.findIndex((tasks) => tasks);
     const run = byId("answers-run");
