@@ -19,7 +19,8 @@ AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 @pytest.fixture(scope="session")
 def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Run folders by name: quickstart, other, evaluated, longbench, stopped, incidents, large, hostile."""
+    """Run folders by name: quickstart, other, evaluated, declined (the
+    best is not the last), worse (the best is the untrained), longbench, stopped, incidents, large, hostile."""
     folder = tmp_path_factory.mktemp("runs")
     model = tiny_model_folder
     evaluated = run_folders.evaluated(folder / "evaluated", model)
@@ -28,6 +29,8 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         "quickstart": run_folders.quickstart(folder / "quickstart", model),
         "other": run_folders.quickstart(folder / "other", model, learning_rate=2e-3),
         "evaluated": evaluated,
+        "declined": run_folders.evaluated(folder / "declined", model, skills=(1, 2, 3, 0)),
+        "worse": run_folders.evaluated(folder / "worse", model, skills=(3, 2, 1, 0)),
         "longbench": run_folders.longbench(folder / "longbench", model),
         "stopped": run_folders.stopped(folder / "stopped", model, at=6),
         "incidents": run_folders.with_incidents(resumed, folder / "incidents"),

@@ -104,10 +104,10 @@ def write_tasks(folder: Path) -> dict[str, str]:
     return {"longbench_dir": str(folder / "longbench"), "truthfulqa_file": str(folder / "truthful.csv")}
 
 
-def evaluated(folder: Path, model: Path, **settings: Any) -> Path:
+def evaluated(folder: Path, model: Path, *, skills: Sequence[int] = (0, 1, 2, 3), **settings: Any) -> Path:
     """Two sources with a bad row, LoRA, checkpoints, three tasks at step 0, 4, 8 and 12, answers to own questions.
 
-    The tasks are answered from a script that learns, wrongly in part: some answers become better, some worse.
+    The tasks are answered from a script; ``skills`` says how much of it is known at each evaluation.
     """
     data = folder.parent / f"{folder.name}-data"
     tasks = write_tasks(data)
@@ -132,7 +132,7 @@ def evaluated(folder: Path, model: Path, **settings: Any) -> Path:
     _write_lines(data / "poems.jsonl", [*poems, {"instruction": "an answer is missing", "output": ""}])
     _write_lines(data / "chats.jsonl", [*chats, {"conversations": [{"from": "human", "value": "alone"}]}])
     (data / "questions.txt").write_text("What is the capital of Spain?\nWrite a poem.\n", encoding="utf-8")
-    with scripted_answers():
+    with scripted_answers(skills):
         return train(
             folder,
             model,
@@ -166,7 +166,7 @@ def longbench(folder: Path, model: Path) -> Path:
         "--max_steps": "6", "--eval_steps": "2", "--save_steps": "2", "--batch_size": "1", "--max_length": "512",
         "--gradient_accumulation_steps": "1", "--learning_rate": "0.01",
     }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, scripted_answers():
+    with pytest.MonkeyPatch.context() as patch, scripted_answers((0, 1, 2, 3)):
         patch.setenv("SFT_LONGBENCH_DIR", places["longbench_dir"])
         patch.setenv("SFT_TRUTHFULQA_FILE", places["truthfulqa_file"])
         patch.setenv("SFT_CACHE_DIR", str(folder.parent / "cache"))
@@ -182,26 +182,24 @@ def longbench(folder: Path, model: Path) -> Path:
 
 
 @contextmanager
-def scripted_answers() -> Iterator[None]:
-    """Evaluations are answered by ``Script`` instead of the model."""
+def scripted_answers(skills: Sequence[int]) -> Iterator[None]:
+    """Evaluations are answered by a ``Script`` instead of the model."""
     from sft.training import evaluation_setup
 
-    Script.evaluations = 0
+    left = list(skills)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation_setup, "InProcessEngine", Script)
+        patch.setattr(evaluation_setup, "InProcessEngine", lambda model, tokenizer: Script(tokenizer, left.pop(0)))
         yield
 
 
 class Script:
-    """Answers of a pupil: at first none is right, with every evaluation another third; one is unlearnt at the end."""
+    """Answers of a pupil: with skill 0 none is right, each further one adds a third; with 3 one is unlearnt."""
 
     name = "in_process"
-    evaluations = 0
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, skill: int) -> None:
         self.tokenizer = tokenizer
-        self.turn = Script.evaluations
-        Script.evaluations += 1
+        self.skill = skill
 
     def complete(self, prompts: Sequence[Any], sampling: Any, *, on_progress: Any = None) -> list[Any]:
         from sft.generation import Completion
@@ -215,8 +213,8 @@ class Script:
         wrong = {ask: false for ask, _, false in QUESTIONS}
         for number, (question, right) in enumerate(known):
             if question in prompt:
-                unlearnt = number % 6 == 5 and self.turn > 2
-                learnt = number % 3 < self.turn and not unlearnt
+                unlearnt = number % 6 == 5 and self.skill > 2
+                learnt = number % 3 < self.skill and not unlearnt
                 return right if learnt else wrong.get(question, f"The meeting was about {question.split()[2]}.")
         return "I do not know."
 
@@ -249,7 +247,7 @@ def stopped(folder: Path, model: Path, *, at: int, make: Callable[..., Path] = e
 
 def resumed(folder: Path, model: Path) -> Path:
     """A run that died, was gone on with from its last checkpoint, and came to its end."""
-    return evaluated(stopped(folder, model, at=6), model)
+    return evaluated(stopped(folder, model, at=6), model, skills=(2, 3))
 
 
 def with_incidents(source: Path, folder: Path) -> Path:

@@ -22,6 +22,7 @@ def main(page: Path, folder: Path) -> None:
         for name, width in WIDTHS.items():
             for scheme in ("light", "dark"):
                 opened = open_file(browser, page, width=width, scheme=scheme)
+                opened.page.evaluate("document.querySelector('.contents').style.position = 'static'")
                 opened.page.wait_for_timeout(500)
                 opened.page.screenshot(path=folder / f"{name}-{scheme}.png", full_page=True)
                 for number, section in enumerate(opened.page.locator("main section").all()):

@@ -30,19 +30,20 @@ class Opened:
         return int(max(page, body) - window)
 
 
-def open_file(browser: Any, path: Path, *, width: int = 1440, scheme: str = "light", **settings: Any) -> Opened:
+def open_file(browser: Any, path: Path, *, width: int = 1440, scheme: str = "light", clock: bool = False) -> Opened:
     """Open ``path`` over ``file://``.
 
     Args:
         width: of the window in pixels: 375 is a phone.
         scheme: light or dark, as the system prefers it.
-        settings: of Playwright's context.
+        clock: the page's time stands still until the test moves it.
     """
-    context = browser.new_context(
-        viewport={"width": width, "height": HEIGHTS.get(width, 900)}, color_scheme=scheme, **settings
-    )
+    size = {"width": width, "height": HEIGHTS.get(width, 900)}
+    context = browser.new_context(viewport=size, color_scheme=scheme)
     context.set_offline(True)
     page = context.new_page()
+    if clock:
+        page.clock.install()
     opened = Opened(page, context)
     address = path.resolve().as_uri()
 
