@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from sft.cli.bits import add_bits
 from sft.errors import EXIT_DONE, UserError
+from sft.terminal.plain import as_json, plain
+from sft.terminal.screen import SCREEN
 
 if TYPE_CHECKING:
     from sft.cli.chat_session import ChatSession
@@ -96,7 +97,7 @@ def talk(session: ChatSession, answer: Callable[[ChatSession, str], None], quest
 
 
 def _answer_in_text(session: ChatSession, question: str) -> None:
-    completion = session.ask(question, lambda piece: print(piece, end="", flush=True))
+    completion = session.ask(question, lambda piece: print(plain(piece), end="", flush=True))
     print(flush=True)
     if completion.finished == "length":
         _say(_cut_message(completion))
@@ -110,7 +111,7 @@ def _answer_in_json(session: ChatSession, question: str) -> None:
         "num_tokens": completion.num_tokens,
         "finished": completion.finished,
     }
-    print(json.dumps(values, ensure_ascii=False), flush=True)
+    print(as_json(values), flush=True)
 
 
 def _cut_message(completion: Completion) -> str:
@@ -148,4 +149,4 @@ def _enable_line_editing() -> None:
 
 def _say(message: str) -> None:
     """A remark that is no part of an answer."""
-    print(f"[{message}]", file=sys.stderr, flush=True)
+    SCREEN.say(f"[{message}]", must_be_heard=True)

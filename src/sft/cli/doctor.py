@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import shutil
 from pathlib import Path
 from typing import Any
+
+from sft.terminal.plain import as_json, plain
 
 HELP = "say what this machine has, and what is missing for what"
 
@@ -38,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the findings. 0 where training can work, 1 where a required package is missing or cannot be imported."""
     findings = examine()
-    print(json.dumps(findings) if args.json else describe(findings))
+    print(as_json(findings) if args.json else plain(describe(findings)))
     return 1 if findings["problems"] else 0
 
 

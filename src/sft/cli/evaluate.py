@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.cli.bits import add_bits
 from sft.errors import EXIT_DONE, ConfigError
+from sft.terminal.plain import as_json, plain
 
 if TYPE_CHECKING:
     from sft.cli.evaluation_session import ModelEvaluation
@@ -102,9 +103,7 @@ def run(args: argparse.Namespace) -> int:
     logging.disable_progress_bar()
     evaluation = _evaluation(args)
     results = evaluation.run()
-    print(
-        json.dumps(_as_object(evaluation, results), ensure_ascii=False) if args.json else _as_text(evaluation, results)
-    )
+    print(as_json(_as_object(evaluation, results)) if args.json else plain(_as_text(evaluation, results)))
     return EXIT_DONE
 
 

@@ -6,7 +6,6 @@ Beside the model lies a Modelfile for Ollama, where the chat template can be sai
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sft.cli.options import read_pairs
 from sft.config import read_file
 from sft.dialects.llama_factory_export import ExportRequest, read_export
 from sft.errors import ConfigError
+from sft.terminal.plain import as_json, plain
 
 HELP = "merge or convert a model as an export file of LLaMA-Factory says"
 
@@ -43,16 +43,15 @@ def run(args: argparse.Namespace) -> int:
     done = export(request)
     address = push_folder(done["path"], request.hub_model_id) if request.hub_model_id is not None else None
     if args.json:
-        print(json.dumps({**done, "path": str(done["path"]), "hub": address}, ensure_ascii=False))
+        print(as_json({**done, "path": str(done["path"]), "hub": address}))
         return 0
-    for note in done["notes"]:
-        print(f"note: {note}")
-    for name, figure in done["agreement"]:
-        print(f"  {name:<22}{figure}")
-    print(f"saved: {done['path']}  ({done['dtype']})")
+    lines = [f"note: {note}" for note in done["notes"]]
+    lines += [f"  {name:<22}{figure}" for name, figure in done["agreement"]]
+    lines.append(f"saved: {done['path']}  ({done['dtype']})")
     if address is not None:
-        print(f"uploaded: {address}")
-    print(f"try it: sft chat --model {request.output}")
+        lines.append(f"uploaded: {address}")
+    lines.append(f"try it: sft chat --model {request.output}")
+    print(plain("\n".join(lines)))
     return 0
 
 

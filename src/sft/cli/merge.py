@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 from sft.errors import ConfigError
+from sft.terminal.plain import as_json, plain
+from sft.terminal.screen import changes_in_place
 
 HELP = "merge an adapter into its base model, and compare the two"
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.push_to_hub:
         check_name(args.hub_model_id)
 
-    if args.json or not sys.stderr.isatty():
+    if args.json or not changes_in_place(sys.stderr):
         logging.disable_progress_bar()
     result = merge_adapter(
         base_model=args.base_model,
@@ -84,19 +85,18 @@ def run(args: argparse.Namespace) -> int:
     )
     address = _push(args) if args.push_to_hub else None
     if args.json:
-        print(json.dumps({**result.to_dict(), "hub": address}, ensure_ascii=False))
+        print(as_json({**result.to_dict(), "hub": address}))
         return 0
-    for note in result.notes:
-        print(f"note: {note}")
-    print("merged model, as written, against adapter")
-    for name, figure in result.agreement():
-        print(f"  {name:<22}{figure}")
+    lines = [f"note: {note}" for note in result.notes]
+    lines.append("merged model, as written, against adapter")
+    lines += [f"  {name:<22}{figure}" for name, figure in result.agreement()]
     if result.memory() is not None:
-        print(f"peak memory of the merge: {result.memory()}")
-    print(f"saved: {result.path}  ({result.dtype})")
+        lines.append(f"peak memory of the merge: {result.memory()}")
+    lines.append(f"saved: {result.path}  ({result.dtype})")
     if address is not None:
-        print(f"uploaded: {address}")
-    print(f"try it: sft chat --model {args.output_path}")
+        lines.append(f"uploaded: {address}")
+    lines.append(f"try it: sft chat --model {args.output_path}")
+    print(plain("\n".join(lines)))
     return 0
 
 

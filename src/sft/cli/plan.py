@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
+import sys
 from typing import Any
 
 from sft.cli.options import add_config_arguments, config_from
 from sft.config import SFTConfig, require_data
 from sft.config.values import shown
 from sft.errors import ConfigError
+from sft.terminal.folding import folded
+from sft.terminal.plain import as_json, plain
+from sft.terminal.screen import columns, is_terminal
 
 HELP = "prepare the data and say what training would do and need, without training"
 
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Read, render, count, pack; print the plan and the memory that it needs."""
     config = config_from(args)
     if args.config_only:
-        print(json.dumps(_given(config), ensure_ascii=False) if args.json else describe_given(config))
+        print(as_json(_given(config)) if args.json else plain(describe_given(config)))
         return 0
     gpu = None if args.gpu_memory is None else read_size(args.gpu_memory)
     if not args.memory_only:
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         import_engine(config)
     if args.memory_only:
         found, lines = plan_memory(config, gpu, None, None)
-        print(json.dumps({"memory": found}) if args.json else _aligned("memory", lines))
+        print(as_json({"memory": found}) if args.json else _shown(_aligned("memory", lines)))
         return 0
     from sft.data.prepare import prepare
     from sft.models.tokenizer import load_tokenizer_for
@@ -67,11 +70,10 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(config, data, row_groups=max(1, world_size() // sharing))
     found, lines = plan_memory(config, gpu, plan, tokenizer)
     if args.json:
-        print(json.dumps({**plan.to_dict(), "memory": found}, ensure_ascii=False))
+        print(as_json({**plan.to_dict(), "memory": found}))
         return 0
-    print(describe_plan(plan))
-    print(_aligned("memory", lines))
-    print(f"  {'files':<11}{config.output_dir}: {', '.join(plan.files)}")
+    files = [f"{config.output_dir}: {', '.join(plan.files)}"]
+    print(_shown("\n".join([describe_plan(plan), _aligned("memory", lines), _aligned("files", files)])))
     return 0
 
 
@@ -131,6 +133,12 @@ def read_size(text: str) -> int:
             f"--gpu_memory {text}: this is no size of a memory. Write a number and a unit, such as 80GiB."
         )
     return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def _shown(text: str) -> str:
+    """As the terminal has room for it."""
+    text = plain(text)
+    return folded(text, columns(sys.stdout)) if is_terminal(sys.stdout) else text
 
 
 def _aligned(name: str, lines: list[str]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
+
+from sft.terminal.plain import as_json, plain
 
 if TYPE_CHECKING:
     from sft.tasks.scoring import ScoredFile
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         bleurt_checkpoint=args.bleurt_checkpoint,
     )
     scored = score_file(args.task, args.predictions, options)
-    print(json.dumps(_as_object(scored), ensure_ascii=False) if args.json else _as_text(scored))
+    print(as_json(_as_object(scored)) if args.json else plain(_as_text(scored)))
     return 0
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +17,8 @@ from sft.config.values import shown
 from sft.dialects import Note, Translation
 from sft.dialects.translation import Draft
 from sft.errors import ConfigError
+from sft.terminal.plain import as_json, plain_line
+from sft.terminal.screen import takes_colour
 
 HELP = "explain a configuration of another tool in our words"
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         problem = error
     if args.json:
         notes = [dataclasses.asdict(note) for note in translation.notes]
-        print(json.dumps({"dialect": translation.dialect, "config": config, "notes": notes}, ensure_ascii=False))
+        print(as_json({"dialect": translation.dialect, "config": config, "notes": notes}))
     else:
         print(as_comments(translation, coloured=_colours_wanted()))
         if config is not None:
@@ -66,17 +66,15 @@ def given_values(config: SFTConfig) -> dict[str, Any]:
 
 def as_comments(translation: Translation, *, coloured: bool) -> str:
     """One line a key: status, key, our option where it has another name, reason."""
-    rows = [(note, _key(note)) for note in translation.notes]
-    width = max((len(key) for _, key in rows), default=0)
-    lines = [
-        f"# {_status(note, coloured)}  {key:<{width}}  {_reason(note, translation)}".rstrip() for note, key in rows
-    ]
+    rows = [(note, plain_line(_key(note)), plain_line(_reason(note, translation))) for note in translation.notes]
+    width = max((len(key) for _, key, _ in rows), default=0)
+    lines = [f"# {_status(note, coloured)}  {key:<{width}}  {reason}".rstrip() for note, key, reason in rows]
     return "\n".join([f"# dialect: {translation.dialect}", *lines, ""])
 
 
 def as_yaml(config: dict[str, Any]) -> str:
     """A file that `sft train` takes. Values are written as JSON, which YAML can read as nothing else."""
-    return "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in config.items())
+    return "".join(f"{name}: {as_json(value)}\n" for name, value in config.items())
 
 
 def _key(note: Note) -> str:
@@ -96,7 +94,7 @@ def _status(note: Note, coloured: bool) -> str:
 
 
 def _colours_wanted() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return takes_colour(sys.stdout)
 
 
 def _own(words: Sequence[str]) -> Translation:
