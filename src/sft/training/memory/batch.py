@@ -24,6 +24,8 @@ class HeaviestBatch:
     weighted: bool
     is_imagined: bool
     """Made up from the config: there is no data."""
+    of: str = "the data"
+    """What it is the heaviest of, for people."""
 
     @property
     def width(self) -> int:
@@ -38,7 +40,7 @@ class HeaviestBatch:
     def describe(self) -> str:
         """'4 rows of 2,048 tokens', for people."""
         plural = "s" if len(self.rows) > 1 else ""
-        made_up = ", all of them trained" if self.is_imagined else ", the longest of the data"
+        made_up = ", all of them trained" if self.is_imagined else f", the longest of {self.of}"
         return f"{len(self.rows)} row{plural} of {self.width:,} tokens{made_up}"
 
 

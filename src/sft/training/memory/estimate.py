@@ -201,6 +201,8 @@ def batch_of(config: SFTConfig, strategy: AskedStrategy, plan: Plan | None) -> H
     else:
         rows = TrainingRows(plan.data.train.examples, plan.train_packs, computed=plan.train_computed)
         batch = heaviest_batch(rows, plan.batches, batch_size=size)
+        if plan.stream is not None:
+            batch = replace(batch, of="the first window")
     return parts_of_rows(batch, strategy.mesh.context)
 
 
