@@ -116,7 +116,12 @@ def spike(order: dict[str, Any]) -> None:
 
 
 def out_of_memory(order: dict[str, Any]) -> None:
-    """Slices of more than ``rows`` rows do not fit: in the forward pass, or with ``late`` when gradients were made."""
+    """Slices of more than ``rows`` rows do not fit: in the forward pass, or with ``late`` when gradients were made.
+
+    ``rank``: of this process alone.
+    """
+    if int(os.environ.get("RANK", 0)) != order.get("rank", 0):
+        return
     import torch
 
     from sft.training.trainer import WalkTrainer

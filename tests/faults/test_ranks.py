@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from sft.training.incidents import read_incidents
+
 from .conftest import TRIALS, Case, Nursery, read_weights, settings
 
 pytestmark = pytest.mark.slow  # processes that meet, and wait for one that hangs
@@ -56,14 +58,20 @@ def equal_weights(one: Path, other: Path) -> bool:
     return weights.keys() == reference.keys() and all(torch.equal(weights[name], reference[name]) for name in weights)
 
 
-def test_a_rank_that_is_lost(
-    nursery: Nursery, case: Callable[[str], Case], two: dict[str, Any], tmp_path: Path
-) -> None:
-    straight, folder = tmp_path / "straight", tmp_path / "run"
-    seen = nursery.run({**two, "output_dir": str(straight), "ddp_timeout": 60}, ranks=2)
+@pytest.fixture(scope="module")
+def straight_two(nursery: Nursery, two: dict[str, Any], shelf: Path) -> Path:
+    """Its folder, where nothing happens to it."""
+    folder = shelf / "straight two"
+    seen = nursery.run({**two, "output_dir": str(folder), "ddp_timeout": 60}, ranks=2)
     assert not seen["error"], seen
-    assert not list(straight.glob("stacks-rank-*"))
-    resumed = True
+    assert not list(folder.glob("stacks-rank-*"))
+    return folder
+
+
+def test_a_rank_that_is_lost(
+    nursery: Nursery, case: Callable[[str], Case], two: dict[str, Any], straight_two: Path, tmp_path: Path
+) -> None:
+    folder, resumed = tmp_path / "run", True
     for what, step in STRIKES.items():  # one launch after the other in one folder
         lost = case(f"one rank of two: {what}")
         seen = nursery.run({**two, "output_dir": str(folder)}, ranks=2, strikes=[1, step, what])
@@ -74,5 +82,31 @@ def test_a_rank_that_is_lost(
     exact = case("a run that lost a rank, started again")
     seen = nursery.run({**two, "output_dir": str(folder), "ddp_timeout": 60}, ranks=2)
     gone = not list(folder.glob("stacks-rank-*"))
-    fine = not seen["error"] and resumed and gone and equal_weights(folder, straight)
+    fine = not seen["error"] and resumed and gone and equal_weights(folder, straight_two)
     exact.note(fine and f"resuming from {newest}" in seen["said"], str(seen)[-3000:])
+
+
+def test_memory_that_runs_out_on_one_rank(
+    nursery: Nursery, case: Callable[[str], Case], two: dict[str, Any], straight_two: Path, tmp_path: Path
+) -> None:
+    """All ranks cut their slices, and do the step again: the same weights as if nothing had happened, but for sums."""
+    retried, expected = case("out of memory on one rank of two"), read_weights(straight_two)
+    for step, late in ((1, False), (4, True)):
+        folder = tmp_path / str(step)
+        order = {"script": "out_of_memory", "rows": 1, "step": step, "late": late, "rank": 1}
+        seen = nursery.run({**two, "output_dir": str(folder), "ddp_timeout": 60}, ranks=2, **order)
+        told = [(line["kind"], line["step"], line["parts"], line["num_rows"]) for line in read_incidents(folder)]
+        weights = {} if seen["error"] else read_weights(folder)
+        apart = max((float((weights[name] - expected[name]).abs().max()) for name in weights), default=9.0)
+        fine = told == [("out of memory", step, 2, 8)] and apart < 1e-5 and ", rank 1)" in seen["said"]
+        retried.note(fine, f"{told}, {apart}: {str(seen)[-3000:]}")
+
+
+def test_a_row_that_does_not_fit_on_one_rank_ends_both(
+    nursery: Nursery, case: Callable[[str], Case], two: dict[str, Any], tmp_path: Path
+) -> None:
+    told = case("a row that does not fit into the memory of one rank of two")
+    order = {"script": "out_of_memory", "rows": 0, "step": 2, "late": False, "rank": 1}
+    seen = nursery.run({**two, "output_dir": str(tmp_path), "ddp_timeout": 60}, ranks=2, **order)
+    errors = [one["error"] or "" for one in seen["ranks"]]
+    told.note(all("out of memory with a single row" in error and ", rank 1)" in error for error in errors), errors)
