@@ -27,6 +27,7 @@ from sft.training.launch import advise_all_devices, announce, is_main_process, l
 from sft.training.parallel import trains_on_cpu
 from sft.training.peers import told_by_first
 from sft.training.strategy import AskedStrategy, asked_strategy
+from sft.training.upload import require_hub
 
 
 def refuse_early(config: SFTConfig) -> AskedStrategy:
@@ -43,6 +44,7 @@ def refuse_early(config: SFTConfig) -> AskedStrategy:
     refuse_packing_by_family(config)
     refuse_saved_quantization(config)
     refuse_fewer_bits(config)
+    require_hub(config)
     for note in config.notes:
         announce(f"note: {note}")
     return strategy

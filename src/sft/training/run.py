@@ -65,6 +65,7 @@ from sft.training.task_data import task_rows
 from sft.training.tracking import tracked_to_its_end
 from sft.training.unpacked import packed_or_by_length
 from sft.training.unseen_tokens import unseen_tokens
+from sft.training.upload import upload
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,7 @@ def train(run: AssembledRun) -> RunResult:
         write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after, resumed=resumed)
         if run.config.report_page:
             leave_page(folder)
+        upload(run.config, saved)
         end_log()
     return result
 
