@@ -64,7 +64,7 @@ class Preparer:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             start_new_session=True,
         )
-        self._end = weakref.finalize(self, _end, self.process, told)
+        self._end = weakref.finalize(self, _end, self.process, told, os.getpid())
 
     def check(self) -> None:
         """See that it is alive or done, or note that it died."""
@@ -85,7 +85,9 @@ def _has_number(stream: object) -> bool:
     return False
 
 
-def _end(process: subprocess.Popen[bytes], told: Path) -> None:
+def _end(process: subprocess.Popen[bytes], told: Path, owner: int) -> None:
+    if os.getpid() != owner:  # a fork of it, which loads data
+        return
     process.kill()
     process.wait()
     if process.stdin is not None:

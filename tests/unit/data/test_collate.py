@@ -47,3 +47,10 @@ def test_an_empty_row_carries_no_label_and_still_attends_to_something() -> None:
     assert batch["labels"][1].tolist() == [NOT_TRAINED, NOT_TRAINED]
     assert batch["attention_mask"][1].tolist() == [1, 0]
     assert batch["num_trained"] == 1.0
+
+
+def test_weights_stand_only_in_batches_that_have_any_where_that_is_asked_for() -> None:
+    collate = Collator(pad_token_id=0, packed=False, weighted=None)
+    assert "loss_weights" not in collate([[make([1, 2, 3], [0, 1, 1], [5, 1, 1])], [make([1, 2], [0, 1])]])
+    weighted = collate([[make([1, 2, 3], [0, 1, 1], [1, 2, 1])], [make([1, 2], [0, 1])]])
+    assert weighted["loss_weights"].tolist() == [[1, 2, 1], [1, 1, 0]]
