@@ -163,10 +163,10 @@ def longbench(folder: Path, model: Path) -> Path:
     places = write_tasks(data)
     words = {
         "--model_name": str(model), "--output_dir": str(folder), "--gpu": "0", "--train_datasets": "hotpotqa",
-        "--max_steps": "6", "--eval_steps": "2", "--save_steps": "2", "--batch_size": "1", "--max_length": "512",
+        "--max_steps": "20", "--eval_steps": "5", "--save_steps": "10", "--batch_size": "1", "--max_length": "512",
         "--gradient_accumulation_steps": "1", "--learning_rate": "0.01",
     }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, scripted_answers((0, 1, 2, 3)):
+    with pytest.MonkeyPatch.context() as patch, scripted_answers((0, 1, 2, 2, 3)):
         patch.setenv("SFT_LONGBENCH_DIR", places["longbench_dir"])
         patch.setenv("SFT_TRUTHFULQA_FILE", places["truthfulqa_file"])
         patch.setenv("SFT_CACHE_DIR", str(folder.parent / "cache"))
@@ -289,6 +289,7 @@ def large(source: Path, folder: Path, *, steps: int = 100_000, predictions: int 
     history.update(best_step=steps, best_score=0.4, best_trained_step=steps, history=entries)
     (folder / "eval_history.json").write_text(json.dumps(history), encoding="utf-8")
     _write_lines(folder / "metrics.jsonl", _metrics(chance, steps))
+    _write_lines(folder / "eval_questions.jsonl", list(_many_questions(folder, predictions)))
     _change_record(folder, steps)
     return folder
 
@@ -303,6 +304,16 @@ def _multiply(source: Path, target: Path, predictions: int, place: int, chance: 
         _write_lines(target / file.name.replace(old, new), _many(chance, rows, count, place))
     for file in source.glob("*_results.json"):
         shutil.copy(file, target / file.name.replace(old, new))
+
+
+def _many_questions(folder: Path, predictions: int) -> Iterator[dict[str, Any]]:
+    """What the rows of ``_multiply`` were asked."""
+    asked = [json.loads(line) for line in (folder / "eval_questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    tasks = list(dict.fromkeys(line["task"] for line in asked))
+    for task in tasks:
+        rows = [line for line in asked if line["task"] == task]
+        for number in range(predictions // len(tasks) + 1):
+            yield {**rows[number % len(rows)], "id": f"row-{number}"}
 
 
 def _metrics(chance: random.Random, steps: int) -> Iterator[dict[str, Any]]:

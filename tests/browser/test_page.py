@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_a_large_run_stays_small(pages: dict[str, Path], show: Show) -> None:
     page = show("large").page
     timing = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
     print(f"{pages['large'].stat().st_size / 1e6:.2f} MB, loaded after {timing:.0f} ms")
-    assert "of 100,000 logged points are drawn" in page.locator("#course").inner_text()
+    assert "of 100,000 logged points" in page.locator("#course").inner_text()
     assert "texts of more than" in page.locator("#says").inner_text()
     assert page.locator("#course canvas").count() >= 4
 
@@ -82,3 +83,48 @@ def test_hostile_text_stays_text(show: Show) -> None:
     assert "⟨U+001B⟩[31mred" in shown
     assert not set(shown) & {"\x1b", "\x00", "\u202e", "\u2066", "\u2028"}
     assert page.locator("#repeat").is_visible()
+
+
+# ---- what a reader does with it -------------------------------------------------------------------------------------
+
+
+def test_the_theme_button_overrides_the_system_and_lasts(show: Show) -> None:
+    page = show("quickstart", scheme="light").page
+    for _ in range(3):
+        if page.evaluate("document.documentElement.dataset.theme") != "dark":
+            page.locator("#theme").click()
+    assert luminance(page) < 60
+    page.reload()
+    assert luminance(page) < 60
+
+
+@pytest.mark.parametrize("kind", ["evaluated", "two"])
+def test_without_scripts_everything_but_charts_and_answers_is_there(show: Show, kind: str) -> None:
+    page = show(kind, scripts=False).page
+    for name in SECTIONS:
+        assert len(page.locator(f"#{name}").inner_text()) > 40
+    assert "lowest" in page.locator("#course").inner_text(), "charts are said in words"
+
+
+def test_parts_of_the_page_are_one_click_away(show: Show) -> None:
+    page = show("evaluated", width=375).page
+    for link in page.locator("nav a").all():
+        link.click()
+        target = str(link.get_attribute("href"))
+        top = page.wait_for_function(
+            "id => { const top = document.querySelector(id).getBoundingClientRect().top; return top < 150 && [top] }",
+            arg=target,
+        ).json_value()[0]
+        assert top > -150
+
+
+def test_values_of_a_chart_are_a_table_too(show: Show, runs: dict[str, Path]) -> None:
+    """For whoever reads numbers, or hears the page: the logged losses, every one of a short run."""
+    page = show("quickstart").page
+    figure = page.locator('[data-chart="loss"]')
+    figure.locator("details summary").click()
+    logged = [json.loads(line) for line in (runs["quickstart"] / "metrics.jsonl").read_text().splitlines()]
+    losses = {str(line["step"]): line["loss"] for line in logged if "loss" in line}
+    rows = [row.locator("th, td").all_inner_texts()[:2] for row in figure.locator("tbody tr").all()]
+    assert [step for step, _ in rows] == list(losses)
+    assert [float(loss) for _, loss in rows] == pytest.approx(list(losses.values()), rel=1e-4)

@@ -30,16 +30,19 @@ class Opened:
         return int(max(page, body) - window)
 
 
-def open_file(browser: Any, path: Path, *, width: int = 1440, scheme: str = "light", clock: bool = False) -> Opened:
+def open_file(
+    browser: Any, path: Path, *, width: int = 1440, scheme: str = "light", clock: bool = False, scripts: bool = True
+) -> Opened:
     """Open ``path`` over ``file://``.
 
     Args:
         width: of the window in pixels: 375 is a phone.
         scheme: light or dark, as the system prefers it.
         clock: the page's time stands still until the test moves it.
+        scripts: whether the browser runs any.
     """
     size = {"width": width, "height": HEIGHTS.get(width, 900)}
-    context = browser.new_context(viewport=size, color_scheme=scheme)
+    context = browser.new_context(viewport=size, color_scheme=scheme, java_script_enabled=scripts)
     context.set_offline(True)
     page = context.new_page()
     if clock:
