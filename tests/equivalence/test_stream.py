@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,11 @@ import torch
 from transformers import AutoTokenizer, TrainerCallback
 
 from sft.config import SFTConfig
-from sft.data import preparer
+from sft.data import preparer, stream
 from sft.data.growing import num_journaled
 from sft.data.pieces import Piece, PieceMaker
 from sft.data.prepare import prepare
-from sft.errors import DataError
+from sft.errors import DataError, TrainingStopped
 from sft.training import preflight
 from sft.training.run import assemble
 from sft.training.run import train as train_assembled
@@ -108,6 +109,51 @@ def test_the_first_step_comes_before_the_rest_is_prepared(
     slow_run, whole = read_run(tmp_path / "slow"), train("whole", **STREAM)
     assert slow_run.losses == whole.losses
     assert same_weights(slow_run, whole)
+
+
+def test_ctrl_c_is_heard_while_rows_are_waited_for(
+    train: Callable[..., Any], settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, pieces_of = threading.Event(), PieceMaker.pieces_of
+
+    def gated(self: PieceMaker, *args: Any, **kwargs: Any) -> Iterator[Piece]:
+        for number, piece in enumerate(pieces_of(self, *args, **kwargs)):
+            assert number < 1 or gate.wait(timeout=120), "nobody stopped waiting"
+            yield piece
+
+    class NeverMore(Gated):
+        def close(self) -> None:
+            gate.set()
+            super().close()
+
+    class PressWhenWaiting:
+        """In place of ``time``, as the stream knows it."""
+
+        time = staticmethod(time.time)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            if trained:
+                signal.raise_signal(signal.SIGINT)
+
+    class Trained(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            trained.append(state.global_step)
+
+    trained: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(PieceMaker, "pieces_of", gated)
+        patch.setattr(
+            preflight, "prepare_in_windows", partial(preparer.prepare_in_windows, start=partial(NeverMore, gate))
+        )
+        patch.setattr(stream, "time", PressWhenWaiting)
+        run = assemble(SFTConfig(**{**settings, **STREAM, "output_dir": str(tmp_path / "run")}), callbacks=[Trained()])
+        with pytest.raises(TrainingStopped, match="SIGINT after step 4 of 11"):
+            train_assembled(run)
+    assert trained == [1, 2, 3, 4]
+    resumed, straight = train("run", **STREAM), train("straight", **STREAM)
+    assert resumed.losses == straight.losses
+    assert same_weights(resumed, straight)
 
 
 KILLED = """
