@@ -88,7 +88,9 @@ def _losses(change: Callable[[int, Any], Any]) -> None:
 
 
 def not_finite(order: dict[str, Any]) -> None:
-    """The loss of ``steps`` is ``value``."""
+    """The loss of ``steps`` is ``value``; ``rank``: on this process alone."""
+    if int(os.environ.get("RANK", 0)) != order.get("rank", 0):
+        return
     _losses(lambda step, loss: loss * float(order["value"]) if step in order["steps"] else loss)
 
 

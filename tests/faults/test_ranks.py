@@ -11,7 +11,7 @@ import torch
 
 from sft.training.incidents import read_incidents
 
-from .conftest import TRIALS, Case, Nursery, read_weights, settings
+from .conftest import TRIALS, Case, Nursery, read_losses, read_weights, settings
 
 pytestmark = pytest.mark.slow  # processes that meet, and wait for one that hangs
 
@@ -110,3 +110,34 @@ def test_a_row_that_does_not_fit_on_one_rank_ends_both(
     seen = nursery.run({**two, "output_dir": str(tmp_path), "ddp_timeout": 60}, ranks=2, **order)
     errors = [one["error"] or "" for one in seen["ranks"]]
     told.note(all("out of memory with a single row" in error and ", rank 1)" in error for error in errors), errors)
+
+
+@pytest.mark.parametrize("strategy", ["DDP", "ZeRO-0", "ZeRO-2", "ZeRO-3"] if TRIALS else ["ZeRO-3"])
+def test_steps_that_are_not_finite_on_one_rank_are_left_out_on_all(
+    strategy: str, nursery: Nursery, case: Callable[[str], Case], two: dict[str, Any], tmp_path: Path
+) -> None:
+    """As they are in one process that takes the same rows."""
+    left_out, order = case("a loss that is NaN on one rank of two"), {"script": "not_finite", "value": "nan"}
+    several, alone = tmp_path / "several", tmp_path / "alone"
+    if strategy != "DDP":
+        pytest.importorskip("deepspeed")
+        two = {**two, "deepspeed": zero(int(strategy[-1]))}
+    plain = {**two, "deepspeed": None, "gradient_accumulation_steps": 4, "output_dir": str(alone)}
+    expected = nursery.run(plain, **order, steps=[2, 4])
+    two = {**two, "output_dir": str(several), "ddp_timeout": 60}
+    seen = nursery.run(two, ranks=2, **order, rank=1, steps=[2, 4])
+    incidents = [(line["kind"], line["step"], line["num_rows"]) for line in read_incidents(several)]
+    told = incidents == [("not finite", step, 8) for step in (2, 4)]
+    weights = {} if seen["error"] else read_weights(several)
+    reference = read_weights(alone)
+    apart = max((float((weights[name] - reference[name]).abs().max()) for name in weights), default=9.0)
+    steps = [step for step, _ in read_losses(several)]
+    fine = not expected["error"] and told and apart < 1e-5 and steps == [1, 3, 5, 6]
+    left_out.note(fine, f"{strategy}: {incidents}, {apart}, {steps}: {str(seen)[-3000:]}")
+
+
+def zero(stage: int) -> dict[str, Any]:
+    """A DeepSpeed file, with thresholds so low that a tiny model is shared out."""
+    small = {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0} if stage == 3 else {}
+    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    return {**dict.fromkeys(auto, "auto"), "zero_optimization": {"stage": stage, "reduce_bucket_size": "auto", **small}}

@@ -5,7 +5,8 @@ gradient (over all processes) are looked at; where one is not finite, the weight
 step are recorded, and the next step begins. Several in a row end the run while the weights are good.
 
 Looking is put off where it would make a GPU wait: a fused optimizer is told on the device to leave the step out
-(``found_inf``, as gradient scalers do), and the figures are read when they have arrived by themselves.
+(``found_inf``, as gradient scalers do), and the figures are read when they have arrived by themselves. DeepSpeed, which
+takes steps by itself, leaves them out by itself, too (``deepspeed_steps.py``).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import Trainer
 
 from sft.errors import TrainingDiverged
+from sft.training.deepspeed_steps import is_engine, let_engine_look, was_left_out
 from sft.training.incidents import Incidents
 from sft.training.launch import warn
 
@@ -93,6 +96,7 @@ class BadStepGuard:
             step: counted from 0.
             loss: scalar, the whole step's, of this process.
             norm: scalar, of the whole gradient before it was clipped, the same on all processes.
+            optimizer: None where another has left the step out already.
             alone: there is no other process; else the norm alone decides, so that all of them do the same.
 
         Returns:
@@ -103,12 +107,13 @@ class BadStepGuard:
         """
         figures = torch.stack([loss.detach().float(), norm.detach().float().to(loss.device)])
         taken = torch.isfinite(figures if alone else figures[1:]).all()
-        if figures.device.type != "cuda" or not leave_out_on_device(optimizer, ~taken):
+        on_cuda = figures.device.type == "cuda"
+        if optimizer is None or (on_cuda and leave_out_on_device(optimizer, ~taken)):
+            self._readings.append(send_home(step, figures) if on_cuda else Reading(step, figures.cpu()))
+        else:
             if not bool(taken):
                 drop_gradients(model)
             self._readings.append(Reading(step, figures.cpu()))
-        else:
-            self._readings.append(send_home(step, figures))
         self.settle()
         return taken
 
@@ -185,11 +190,13 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a slice. Its loss is kept until the whole step is known to be taken."""
+        if self._logged_at is None:
+            self._logged_at = self.state.global_step
+            if self.guard is not None and is_engine(model):
+                let_engine_look(model)
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self.guard is None:
             return loss
-        if self._logged_at is None:
-            self._logged_at = self.state.global_step
         self._step_loss = loss if self._step_loss is None else self._step_loss + loss
         return torch.zeros_like(loss)
 
@@ -199,17 +206,37 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         if self.guard is None or self._step_loss is None:
             return norm
         loss, self._step_loss = self._step_loss, None
-        # a scaler of gradients tries how large they may be: it leaves such steps out itself, and then scales less
-        is_scaled = getattr(self.accelerator, "scaler", None) is not None
-        seen = torch.as_tensor(loss if is_scaled or norm is None else norm, device=loss.device)
-        seen = seen.full_tensor() if hasattr(seen, "full_tensor") else seen
-        alone = self.args.world_size == 1
-        taken = self.guard.watch(self.state.global_step, loss, seen, self.optimizer, model, alone=alone)
+        step, alone = self.state.global_step, self.args.world_size == 1
+        if is_engine(model):
+            seen = self._seen_by_engine(model, loss, norm)
+            taken = self.guard.watch(step, loss, seen, None, model, alone=alone)
+        else:
+            # a scaler of gradients tries how large they may be: it leaves such steps out itself, and then scales less
+            is_scaled = getattr(self.accelerator, "scaler", None) is not None
+            seen = self._over_processes(loss) if is_scaled or norm is None else torch.as_tensor(norm).to(loss.device)
+            seen = seen.full_tensor() if hasattr(seen, "full_tensor") else seen
+            taken = self.guard.watch(step, loss, seen, self.optimizer, model, alone=alone)
         self._tr_loss += torch.where(taken, loss, torch.zeros_like(loss)).to(self._tr_loss.device)
         left_out = (~taken).to(torch.float32)
         since = self._left_out_since_log
         self._left_out_since_log = left_out if since is None else since + left_out
         return norm
+
+    def _seen_by_engine(self, engine: Any, loss: Tensor, norm: float | None) -> Tensor:
+        """What DeepSpeed found in the step that it has taken or left out."""
+        if engine.fp16_enabled():
+            return self._over_processes(loss)
+        left_out = was_left_out(engine)
+        if left_out and self.accelerator.optimizer_step_was_skipped:
+            self.lr_scheduler.step()  # as elsewhere; transformers would hold the learning rate back
+        return torch.tensor(math.inf if left_out else norm or 0.0, device=loss.device)
+
+    def _over_processes(self, loss: Tensor) -> Tensor:
+        """The sum over processes, which all of them judge alike."""
+        total = loss.detach().clone()
+        if self.args.world_size > 1:
+            dist.all_reduce(total)
+        return total
 
     def forget_step(self) -> None:
         """Begin the present step's loss again."""

@@ -17,8 +17,6 @@ def take_care(trainer: RunTrainer, folder: Path, *, max_bad_steps: int, go_on: s
     """Leave out steps that are not finite, mark spikes, record both and memory that ran out; stop when asked to.
 
     ``go_on`` says how a run that was stopped is gone on with.
-
-    DeepSpeed takes its steps within the backward pass: there, only its own checks and those of checkpoints look.
     """
     incidents = Incidents(folder, writes=trainer.is_world_process_zero())
     args = trainer.args
@@ -34,8 +32,7 @@ def take_care(trainer: RunTrainer, folder: Path, *, max_bad_steps: int, go_on: s
         incidents.add("out of memory", step, rows_of(step - 1), parts=trainer.parts)
 
     trainer.on_out_of_memory = memory_ran_out
-    if not trainer.is_deepspeed_enabled:
-        trainer.guard = BadStepGuard(incidents, rows_of, most=max_bad_steps)
+    trainer.guard = BadStepGuard(incidents, rows_of, most=max_bad_steps)
     trainer.stopper = StopWhenAsked(folder, go_on)
     trainer.add_callback(incidents)
     trainer.add_callback(trainer.stopper)
