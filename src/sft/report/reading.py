@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from sft.errors import DataError
 from sft.evaluation.history import HISTORY, EvaluationHistory
 from sft.report.answers import read_answers
+from sft.report.fitting import fit_record, fit_summary
 from sft.report.names import CHECKPOINT, INCIDENTS, MANIFEST, METRICS, QUESTIONS, RECORD, SUMMARY
 from sft.report.story import Logged, Mark, RunStory, Series
 
@@ -48,7 +49,7 @@ def read_run(folder: Path, name: str | None = None) -> RunStory:
         what = "there is no such folder" if not folder.is_dir() else f"it holds neither {RECORD} nor {METRICS}"
         raise DataError(f"{folder} is no run folder: {what}. Name the output_dir of a training.")
     unread: list[str] = []
-    record = read_object(folder / RECORD, unread)
+    record = fit_record(read_object(folder / RECORD, unread), unread, RECORD)
     history = _read_history(folder, unread)
     return RunStory(
         folder=folder,
@@ -60,7 +61,7 @@ def read_run(folder: Path, name: str | None = None) -> RunStory:
             sorted([*_checkpoints(folder), *_resumes(record), *_incidents(folder, unread)], key=lambda mark: mark.step)
         ),
         answers=read_answers(folder, record, history, _questions(folder, unread)),
-        data=read_object(folder / SUMMARY, unread) or None,
+        data=fit_summary(read_object(folder / SUMMARY, unread), unread, SUMMARY) or None,
         missing=tuple(name for name in WANTED if not (folder / name).is_file()),
         unread=tuple(unread),
     )

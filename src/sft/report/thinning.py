@@ -41,7 +41,7 @@ def thin(series: Series, *, few: int = FEW, stretches: int = STRETCHES) -> Drawn
     kept: list[int] = []
     for number in range(stretches):
         begin, end = count * number // stretches, count * (number + 1) // stretches
-        kept += _told_by(series.values, begin, end)
+        kept += _told_by(series.values, begin, end) if end > begin else []
     return Drawn(Series([series.steps[at] for at in kept], [series.values[at] for at in kept]), count)
 
 
