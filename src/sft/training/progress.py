@@ -51,7 +51,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if self._state is not None:
             self._evaluated += 1
             self._to_evaluate = 0 if eval_dataloader is None else len(eval_dataloader)
-            SCREEN.show(self.draw)
+            SCREEN.show(self.draw, at_once=self._evaluated == 1)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._evaluated = 0
