@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sft.cli.gguf_option import add_gguf
 from sft.cli.options import read_pairs
 from sft.config import read_file
 from sft.dialects.llama_factory_export import ExportRequest, read_export
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "file), infer_dtype, export_hub_model_id, trust_remote_code",
     )
     parser.add_argument("pairs", nargs="*", metavar="key=value", help="keys that replace those of the file")
+    add_gguf(parser)
     parser.add_argument("--json", action="store_true", help="print the result as one object")
 
 
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if request.hub_model_id is not None:
         check_name(request.hub_model_id)
     logging.disable_progress_bar()
-    done = export(request)
+    done = export(request, gguf=args.gguf)
     address = push_folder(done["path"], request.hub_model_id) if request.hub_model_id is not None else None
     if args.json:
         print(as_json({**done, "path": str(done["path"]), "hub": address}))
@@ -55,14 +57,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def export(request: ExportRequest) -> dict[str, Any]:
+def export(request: ExportRequest, *, gguf: str | None = None) -> dict[str, Any]:
     """Do what was asked; path, dtype, agreement and notes of it."""
     from sft.export.convert import convert_model, half_of
+    from sft.export.gguf import find_converter
     from sft.export.merge import merge_adapter
-    from sft.export.ollama_file import add_template, write_modelfile
+    from sft.export.ollama_file import add_template, hand_over
 
     if request.output is None:
         raise ConfigError("export_dir is missing")
+    converter = find_converter() if gguf else None
     source: dict[str, Any] = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
     dtype = request.dtype or half_of(request.model, **source)
     notes = list(request.notes)
@@ -83,5 +87,5 @@ def export(request: ExportRequest) -> dict[str, Any]:
         )
         path, agreement = written.path, [("compared", f"{written.num_tensors} tensors as written, bit by bit")]
     notes += add_template(path, request.template, trust_remote_code=request.trust_remote_code)
-    notes += write_modelfile(path, trust_remote_code=request.trust_remote_code)
+    notes += hand_over(path, gguf=gguf, converter=converter, trust_remote_code=request.trust_remote_code)
     return {"path": path, "dtype": dtype, "agreement": agreement, "notes": notes}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from sft.cli.gguf_option import add_gguf
 from sft.errors import ConfigError
 from sft.terminal.plain import as_json, plain
 from sft.terminal.screen import changes_in_place
@@ -51,6 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust_remote_code", action="store_true", help="run Python code that the base model brings along"
     )
+    parser.add_argument(
+        "--ollama", action="store_true", help="write a Modelfile too, so that `ollama create` takes the folder"
+    )
+    add_gguf(parser)
     parser.add_argument("--push_to_hub", action="store_true", help="upload the merged model when the check has passed")
     parser.add_argument("--hub_model_id", metavar="OWNER/NAME", help="where to upload it")
     parser.add_argument("--hub_private", action="store_true", help="create the repository as a private one")
@@ -63,11 +68,15 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--push_to_hub needs the name of the repository: --hub_model_id OWNER/NAME.")
     from transformers.utils import logging
 
+    from sft.export.gguf import find_converter
     from sft.export.hub import check_name
     from sft.export.merge import merge_adapter
+    from sft.export.ollama_file import hand_over
 
     if args.push_to_hub:
         check_name(args.hub_model_id)
+
+    converter = find_converter() if args.gguf else None
 
     if args.json or not changes_in_place(sys.stderr):
         logging.disable_progress_bar()
@@ -83,11 +92,14 @@ def run(args: argparse.Namespace) -> int:
         check=args.check,
         base_weights=args.base_weights,
     )
+    notes = list(result.notes)
+    if args.ollama or args.gguf:
+        notes += hand_over(result.path, gguf=args.gguf, converter=converter, trust_remote_code=args.trust_remote_code)
     address = _push(args) if args.push_to_hub else None
     if args.json:
-        print(as_json({**result.to_dict(), "hub": address}))
+        print(as_json({**result.to_dict(), "notes": notes, "hub": address}))
         return 0
-    lines = [f"note: {note}" for note in result.notes]
+    lines = [f"note: {note}" for note in notes]
     lines.append("merged model, as written, against adapter")
     lines += [f"  {name:<22}{figure}" for name, figure in result.agreement()]
     if result.memory() is not None:

@@ -52,7 +52,7 @@ class Pieces:
     """System message where a conversation has none."""
 
 
-def modelfile_for(write: Write, *, bos: str, stops: Sequence[str], context: int | None) -> str:
+def modelfile_for(write: Write, *, bos: str, stops: Sequence[str], context: int | None, weights: str = ".") -> str:
     """The Modelfile of a model in the same folder.
 
     Args:
@@ -60,6 +60,7 @@ def modelfile_for(write: Write, *, bos: str, stops: Sequence[str], context: int 
         bos: text of the beginning-of-sequence token; empty where there is none.
         stops: texts that end an answer.
         context: longest text the model can read, in tokens.
+        weights: what Ollama reads them from: the folder itself, or a GGUF file in it.
 
     Raises:
         NotExpressible: the template does more than Ollama's words can say.
@@ -70,7 +71,7 @@ def modelfile_for(write: Write, *, bos: str, stops: Sequence[str], context: int 
     for messages in _probes(pieces):
         if compose(pieces, messages) != write(messages, True):
             raise NotExpressible("it does more than put pieces of text around the contents of messages")
-    return render(pieces, stops=stops, context=min(CONTEXT, context or CONTEXT))
+    return render(pieces, stops=stops, context=min(CONTEXT, context or CONTEXT), weights=weights)
 
 
 def find_pieces(write: Write, bos: str) -> Pieces:
@@ -179,7 +180,7 @@ def compose(pieces: Pieces, messages: Messages) -> str:
     return written + pieces.prompt
 
 
-def render(pieces: Pieces, *, stops: Sequence[str], context: int) -> str:
+def render(pieces: Pieces, *, stops: Sequence[str], context: int, weights: str = ".") -> str:
     """The text of the Modelfile.
 
     Raises:
@@ -188,7 +189,7 @@ def render(pieces: Pieces, *, stops: Sequence[str], context: int) -> str:
     said = (*pieces.__dict__.values(), *stops)
     if any(isinstance(text, str) and ("{{" in text or '"""' in text) for text in said):
         raise NotExpressible("it writes curly brackets or three quotes, which a Modelfile cannot hold")
-    lines = ["# The chat template of this model in Ollama's words; tools are not in it.", "FROM ."]
+    lines = ["# The chat template of this model in Ollama's words; tools are not in it.", f"FROM {weights}"]
     lines.append(f'TEMPLATE """{go_template(pieces)}"""')
     if pieces.default_system:
         lines.append(f'SYSTEM """{pieces.default_system}"""')

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from transformers import GenerationConfig
 
+from sft.export.gguf import write_gguf
 from sft.export.ollama import NAME, Messages, NotExpressible, modelfile_for
 from sft.export.save import save_tokenizer
 from sft.generation.stop_tokens import as_token_ids
@@ -33,8 +34,8 @@ def add_template(folder: Path, template: str | None, *, trust_remote_code: bool 
     return []
 
 
-def write_modelfile(folder: Path, *, trust_remote_code: bool = False) -> list[str]:
-    """Write the Modelfile, or say in a note why the chat template has none."""
+def write_modelfile(folder: Path, *, trust_remote_code: bool = False, weights: str = ".") -> list[str]:
+    """Write the Modelfile over the folder's weights, or a GGUF file in it; or say in a note why there can be none."""
     tokenizer = read_tokenizer(str(folder), trust_remote_code=trust_remote_code)
     if tokenizer.chat_template is None:
         return [f"no {NAME} for Ollama: the model has no chat template"]
@@ -47,12 +48,26 @@ def write_modelfile(folder: Path, *, trust_remote_code: bool = False) -> list[st
 
     try:
         text = modelfile_for(
-            write, bos=tokenizer.bos_token or "", stops=stop_texts(folder, tokenizer), context=context_of(folder)
+            write,
+            bos=tokenizer.bos_token or "",
+            stops=stop_texts(folder, tokenizer),
+            context=context_of(folder),
+            weights=weights,
         )
     except NotExpressible as reason:
         return [f"no {NAME} for Ollama: its words cannot say this chat template, because {reason}"]
     (folder / NAME).write_text(text, encoding="utf-8")
     return []
+
+
+def hand_over(folder: Path, *, gguf: str | None, converter: Path | None, trust_remote_code: bool = False) -> list[str]:
+    """Add what llama.cpp and Ollama read: a GGUF file of that kind, if one is asked for, and the Modelfile; notes."""
+    weights, notes = ".", []
+    if gguf is not None and converter is not None:
+        file = write_gguf(folder, gguf, converter)
+        weights = f"./{file.name}"
+        notes.append(f"for llama.cpp: {file}")
+    return [*notes, *write_modelfile(folder, trust_remote_code=trust_remote_code, weights=weights)]
 
 
 def stop_texts(folder: Path, tokenizer: Any) -> list[str]:
