@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from sft.terminal.folding import folded
 from sft.terminal.plain import message, num_columns, plain_line
@@ -24,16 +24,21 @@ View = Callable[[int], str]
 SECONDS_BETWEEN = 0.1
 """The line is drawn anew at most so often."""
 
-ROOM = 2
+ROOM = 3
 """Columns kept free at the right end: a terminal writes ^C there, and a full line would be folded."""
 
 NO = ("", "0", "false", "no", "off")
 
 
 class Screen:
-    """Standard error as people see it. One a process (``SCREEN``); its methods may be called from any thread."""
+    """Standard error as people see it. One a process (``SCREEN``); its methods may be called from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        stream: None: what is standard error whenever something is said.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
         self.quiet = False
         """Only what must be heard is said."""
         self._views: list[View] = []
@@ -42,9 +47,14 @@ class Screen:
         self._lock = threading.RLock()
 
     @property
+    def stream(self) -> TextIO:
+        """Where it is said."""
+        return self._stream or sys.stderr
+
+    @property
     def is_live(self) -> bool:
         """Whether a line may change in place."""
-        return not self.quiet and changes_in_place(sys.stderr)
+        return not self.quiet and changes_in_place(self.stream)
 
     def say(self, text: str, *, must_be_heard: bool = False) -> None:
         """Print lines that stay."""
@@ -52,10 +62,10 @@ class Screen:
             return
         with self._lock:
             text = message(text)
-            if is_terminal(sys.stderr):
+            if is_terminal(self.stream):
                 self._erase()
-                text = folded(text, columns(sys.stderr))
-            print(text, file=sys.stderr, flush=True)
+                text = folded(text, columns(self.stream))
+            print(text, file=self.stream, flush=True)
             self._draw(at_once=True)
 
     def show(self, view: View, *, at_once: bool = False) -> None:
@@ -97,18 +107,18 @@ class Screen:
         now = time.monotonic()
         if not self._views or not self.is_live or (not at_once and now - self._drawn_at < SECONDS_BETWEEN):
             return
-        width = max(1, columns(sys.stderr) - ROOM)
+        width = max(1, columns(self.stream) - ROOM)
         line = _clipped(plain_line(self._views[-1](width)), width)
         line += " " * (self._drawn - num_columns(line))
-        sys.stderr.write(f"\r{line}")
-        sys.stderr.flush()
+        self.stream.write(f"\r{line}")
+        self.stream.flush()
         self._drawn, self._drawn_at = num_columns(line), now
 
     def _erase(self) -> None:
         if self._drawn:
-            blank = min(self._drawn + ROOM, columns(sys.stderr)) - 1  # with the ^C that a terminal wrote
-            sys.stderr.write(f"\r{' ' * blank}\r")
-            sys.stderr.flush()
+            blank = min(self._drawn + ROOM, columns(self.stream)) - 1  # with the ^C that a terminal wrote
+            self.stream.write(f"\r{' ' * blank}\r")
+            self.stream.flush()
             self._drawn = 0
 
 
