@@ -156,3 +156,25 @@ def out_of_memory(order: dict[str, Any]) -> None:
         return inner(self, *args, **kwargs)
 
     GuardedTrainer.training_step = inner_without  # type: ignore[method-assign]
+
+
+def signal_in_evaluation(order: dict[str, Any]) -> None:
+    """A signal comes when some of the answers of ``step`` are there."""
+    import signal
+
+    from sft.evaluation.progress import ProgressDisplay
+    from sft.training.evaluation_callback import GenerationEvaluation
+
+    measure, show, now = GenerationEvaluation.measure, ProgressDisplay.__call__, [-1]
+
+    def noted(self: Any, step: int) -> Any:
+        now[0] = step
+        return measure(self, step)
+
+    def shown(self: Any, progress: Any) -> None:
+        if now[0] == order["step"] and 0 < progress.done < progress.total:
+            os.kill(os.getpid(), signal.SIGTERM)
+        show(self, progress)
+
+    GenerationEvaluation.measure = noted  # type: ignore[method-assign]
+    ProgressDisplay.__call__ = shown  # type: ignore[method-assign]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from .conftest import KINDS, TRIALS, Case, Nursery, Straight, difference
+import torch
+
+from .conftest import KINDS, TRIALS, Case, Nursery, Straight, difference, read_weights
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -30,3 +34,38 @@ def test_signals_at_random_times(
         last = nursery.run(config)
         wrong = last["error"] or difference(folder, reference)
         stopped.note(orderly and not wrong, f"trial {trial}: {said[:300]} / {wrong}")
+
+
+def test_a_signal_in_an_evaluation_by_generation(
+    nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path
+) -> None:
+    """No more answers are waited for; the run that goes on begins with that evaluation, and ends as if undisturbed."""
+    stopped, file = case("SIGTERM while answers are generated"), tmp_path / "questions.csv"
+    lines = ["Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source"]
+    lines += [f"Plain,Sums,What is {n} and one?,{n + 1},{n + 1},{n - 1},none" for n in range(1, 13)]
+    file.write_text("\n".join(lines) + "\n")
+    asked = {"eval_tasks": ["truthfulqa"], "truthfulqa_file": str(file), "eval_steps": 2, "max_steps": 4}
+    config = {**straight("full").config, **asked, "save_steps": 4}
+    plain = nursery.run({**config, "output_dir": str(tmp_path / "plain")})
+    assert not plain["error"], plain
+    weights, scores = read_weights(tmp_path / "plain"), evaluations(tmp_path / "plain")
+    assert [step for step, _ in scores] == [0, 2, 4]
+    for step in (0, 2, 4):
+        folder = tmp_path / str(step)
+        seen = nursery.run({**config, "output_dir": str(folder)}, script="signal_in_evaluation", step=step)
+        before = [at for at, _ in evaluations(folder)]
+        where = f"after step {step} of 4" if step else "before the first step"
+        said = f"stopped by SIGTERM {where}" in (seen["error"] or "")
+        saved = [path.name for path in folder.glob("checkpoint-*")] == ([f"checkpoint-{step}"] if step else [])
+        again = nursery.run({**config, "output_dir": str(folder)})
+        same = not again["error"] and evaluations(folder) == scores
+        equal = same and all(torch.equal(value, weights[name]) for name, value in read_weights(folder).items())
+        orderly = said and saved and before == [at for at in (0, 2, 4) if at < step]
+        stopped.note(orderly and equal, f"step {step}: {seen['error']}, {before}, {saved}, {again}")
+
+
+def evaluations(folder: Path) -> list[tuple[int, Any]]:
+    """Step and results of each entry of a run's history."""
+    path = folder / "eval_history.json"
+    entries = json.loads(path.read_text())["history"] if path.exists() else []
+    return [(entry["step"], (entry["combined_score"], entry["results"])) for entry in entries]

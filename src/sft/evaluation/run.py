@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,7 @@ def evaluate_tasks(
     on_progress: OnProgress | None = None,
     facts: Mapping[str, Any] | None = None,
     ranks: Ranks | None = None,
+    is_given_up: Callable[[], bool] = lambda: False,
 ) -> dict[str, Results]:
     """Ask the rows of every task, score the answers, and write both.
 
@@ -69,13 +70,14 @@ def evaluate_tasks(
         on_progress: told on the first process how far a task is.
         facts: more keys for the results files, such as the step.
         ranks: the processes that share the work. None: those of the process group, if there is one.
+        is_given_up: asked whenever answers have come; where it says so, no more are waited for.
 
     Returns:
         Results by task, in order. Where all 21 subsets of LongBench are asked, ``longbench`` has its averages.
 
     Raises:
         DataError: rows cannot be read, or not one row of a task can be asked.
-        GenerationError: the engine failed, or with several processes any of them did.
+        GenerationError: the engine failed, or with several processes any of them did; or it was given up.
     """
     evaluation = _Evaluation(
         engine=engine,
@@ -86,6 +88,7 @@ def evaluate_tasks(
         on_progress=on_progress,
         facts=facts or {},
         ranks=ranks or Ranks.current(),
+        is_given_up=is_given_up,
     )
     return evaluation.run(tasks)
 
@@ -100,6 +103,7 @@ class _Evaluation:
     on_progress: OnProgress | None
     facts: Mapping[str, Any]
     ranks: Ranks
+    is_given_up: Callable[[], bool]
 
     def run(self, tasks: Sequence[Task]) -> dict[str, Results]:
         self.ranks.gather(lambda: sum(len(task.examples()) for task in tasks))
@@ -163,6 +167,8 @@ class _Evaluation:
         started = time.monotonic()
 
         def tell(done: int, asked: int) -> None:
+            if done < asked and self.is_given_up():
+                raise GenerationError(f"{task.name}: given up after {done} of {asked} answers, as was asked")
             if self.on_progress is not None and self.ranks.is_first:
                 seconds = time.monotonic() - started
                 answered = round(total * done / asked)

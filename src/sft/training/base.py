@@ -88,6 +88,13 @@ class RunTrainer(RetryingTrainer, RestoringTrainer, LoraPlusTrainer):
         read_weights(model, folder)
         read_kept(model, folder)
 
+    def catch_up(self) -> None:
+        """Where no step is left: what callbacks still have to do of the last one."""
+        self.state.is_world_process_zero = self.is_world_process_zero()
+        for one in self.callback_handler.callbacks:
+            if hasattr(one, "catch_up"):
+                one.catch_up(self.args, self.state)
+
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
         """The schedule that the arguments ask for, with the beginning that the options ask for."""
         is_new = self.lr_scheduler is None

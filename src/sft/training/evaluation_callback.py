@@ -1,6 +1,7 @@
 """Evaluation by generation while training: step 0, every ``eval_steps``, the end; the best model is kept.
 
 An evaluation that fails is recorded with its reason and costs nothing else: training goes on, the next one tries again.
+One that a signal ends is not recorded: the run stops there, and begins with it when it goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sft.errors import PeerLost
 from sft.evaluation.history import EvaluationEntry, EvaluationHistory
 from sft.tasks.combined import CombinedWeights, combined_score, require_comparable
+from sft.training.stopping import StopWhenAsked
 
 FINAL = "final_eval_results.json"
 
@@ -49,6 +51,7 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         close: ends the engine.
         plan: see ``EvaluationPlan``.
         every_adapter: also keep ``adapter_step_N`` for each evaluated step.
+        stopper: hears the signals that ask for a stop.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         plan: EvaluationPlan,
         best_name: str,
         every_adapter: bool,
+        stopper: StopWhenAsked | None = None,
     ) -> None:
         self.evaluate = evaluate
         self.save = save
@@ -73,23 +77,27 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         self.plan = plan
         self.best_name = best_name
         self.every_adapter = every_adapter
+        self.stopper = stopper
         self.history = EvaluationHistory()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Take up the history of a resumed run as far as its checkpoint; measure the untrained model of a new one."""
-        if state.global_step:
-            self.history = EvaluationHistory.read(self.plan.folder).until(state.global_step)
-        else:
-            self.run(state)
+        step = int(state.global_step)
+        if step:
+            self.history = EvaluationHistory.read(self.plan.folder).until(step)
+        if self.is_missing(args, state) and not self.run(args, state) and self.stopper is not None:
+            self.stopper.end_at(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Every ``eval_steps``, and at the last step."""
-        if state.global_step % steps_between(state, args) == 0 or state.global_step >= state.max_steps:
-            logs_loss = control.should_log
-            self.run(state)
-            control.should_log = logs_loss  # logging the scores has cleared it
+        if not is_due(args, state):
+            return
+        logs_loss = control.should_log
+        if not self.run(args, state) and self.stopper is not None:
+            self.stopper.stop_at(state, control, is_unfinished=True)
+        control.should_log = logs_loss  # logging the scores has cleared it
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -100,13 +108,26 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
             self.write_final(state.global_step)
         self.announce(self.verdict())
 
-    def run(self, state: TrainerState) -> None:
-        """Evaluate the model as it is now, and keep it if it is the best trained one."""
+    def catch_up(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Do the evaluation of the last step, where a signal ended the one that was begun."""
+        self.history = EvaluationHistory.read(self.plan.folder).until(int(state.global_step))
+        if self.is_missing(args, state):
+            self.run(args, state)
+            self.on_train_end(args, state, TrainerControl())
+
+    def is_missing(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether the step that was reached is to be evaluated, and is not."""
+        return is_due(args, state) and all(entry.step != state.global_step for entry in self.history.entries)
+
+    def run(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Evaluate the model as it is now, and keep it if it is the best trained one. False: a signal ended it."""
         step = int(state.global_step)
         name = f"adapter_step_{step}"
         if step and self.every_adapter:
             self.save(name)
         entry = self.measure(step)
+        if entry.failure is not None and self.stopper is not None and self.stopper.is_asked_anywhere(args):
+            return False
         was_best = self.history.best_trained
         self.history.add(entry)
         if self.history.best_trained is entry and entry is not was_best:
@@ -116,6 +137,7 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         if entry.failure is None:
             self.log(figures(entry))
         self.announce(self.describe(entry))
+        return True
 
     def measure(self, step: int) -> EvaluationEntry:
         """One entry of the history; a failure is one, too."""
@@ -186,6 +208,12 @@ def figures(entry: EvaluationEntry) -> dict[str, float]:
     """What trackers get of an evaluation: the combined score, and the main score of each task."""
     scores = {f"eval_{task}": float(values["main_score"]) for task, values in entry.results.items()}
     return {"eval_combined_score": entry.combined_score or 0.0, **scores}
+
+
+def is_due(args: TrainingArguments, state: TrainerState) -> bool:
+    """Whether the model of a step is evaluated: the untrained one, every ``eval_steps``, and the last one."""
+    step = int(state.global_step)
+    return step % steps_between(state, args) == 0 or step >= int(state.max_steps)
 
 
 def steps_between(state: TrainerState, args: TrainingArguments) -> int:

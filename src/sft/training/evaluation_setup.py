@@ -67,6 +67,7 @@ def build_evaluation(saver: ModelSaver) -> GenerationEvaluation:
         ),
         best_name="best_adapter" if config.use_lora else "best_model",
         every_adapter=config.use_lora,
+        stopper=trainer.stopper,
     )
 
 
@@ -156,9 +157,14 @@ class MeasuredModel:
                 on_progress=display,
                 facts={"step": step, "model_name": config.model_name_or_path},
                 ranks=ranks,
+                is_given_up=self._is_asked_to_stop,
             )
         finally:
             display.close()
+
+    def _is_asked_to_stop(self) -> bool:
+        stopper = self.saver.trainer.stopper
+        return stopper is not None and stopper.is_asked
 
     def _keep_questions(self) -> None:
         """Write down once what is asked. Where that fails, answers stand without questions; nobody waits for it."""

@@ -262,6 +262,7 @@ def train(run: AssembledRun) -> RunResult:
     if run.checkpoint is not None and is_last(run.checkpoint, run.plan):
         announce(f"nothing left to train: {run.checkpoint} is the last of {run.plan.steps} steps")
         trainer.restore(run.checkpoint)
+        trainer.catch_up()
     else:
         if run.checkpoint is not None:
             announce(f"resuming from {run.checkpoint}")

@@ -1,7 +1,8 @@
 """SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 ask a run to stop: it finishes its optimizer step, saves, and exits with 75.
 
 A second signal changes nothing: what is being saved is saved. Where several processes train, one that was asked tells
-the others at steps at which all of them listen, so that all stop after the same one.
+the others at steps at which all of them listen, so that all stop after the same one. An evaluation by generation is
+given up as soon as the answers under way have come; the run goes on with that evaluation.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
         """The signal that came."""
         self.stopped_at: int | None = None
         """The step after which training ended because of it."""
+        self._is_unfinished = False
         self._before: dict[int, Any] = {}
         self._listens_at = 0
         self._since = 0.0
@@ -68,9 +70,40 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.stopped_at is None and self._is_to_stop(args, state.global_step):
-            self.stopped_at = state.global_step
-            control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
+            self.stop_at(state, control)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a signal came here, or the run is stopping because one came elsewhere."""
+        return self.asked is not None or self.stopped_at is not None
+
+    def is_asked_anywhere(self, args: TrainingArguments) -> bool:
+        """The same of any process; all of them call it."""
+        if args.world_size == 1:
+            return self.is_asked
+        told = torch.tensor(float(self.is_asked), device=args.device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return bool(told)
+
+    def stop_at(self, state: TrainerState, control: TrainerControl, *, is_unfinished: bool = False) -> None:
+        """Save, and train no further.
+
+        Args:
+            is_unfinished: something of this step is left to do, be it the last one.
+        """
+        self.stopped_at = state.global_step
+        self._is_unfinished = is_unfinished
+        control.should_save = control.should_training_stop = True
+        control.should_evaluate = False
+
+    def end_at(self, state: TrainerState) -> None:
+        """End a run that has trained no step since it began.
+
+        Raises:
+            TrainingStopped: always.
+        """
+        self.stopped_at, self._is_unfinished = state.global_step, True
+        self.require_end(state)
 
     def require_end(self, state: TrainerState) -> None:
         """Raise if training ended before its time.
@@ -78,9 +111,11 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
         Raises:
             TrainingStopped: a signal asked for it, and everything is saved.
         """
-        if self.stopped_at is None or self.stopped_at >= state.max_steps:
+        if self.stopped_at is None or (self.stopped_at >= state.max_steps and not self._is_unfinished):
             return
         name = signal.Signals(self.asked).name if self.asked is not None else "another process's signal"
+        if not self.stopped_at:
+            raise TrainingStopped(f"stopped by {name} before the first step: nothing is saved. Start it again.")
         raise TrainingStopped(
             f"stopped by {name} after step {self.stopped_at} of {state.max_steps}. Everything is saved in "
             f"{checkpoint_folder(self.folder, self.stopped_at)}. {self.go_on}"
