@@ -13,6 +13,9 @@ SUMMARY = "data_summary.json"
 QUESTIONS = "eval_questions.jsonl"
 """What the evaluations of a run ask, once for all steps."""
 
+BEST = ("best_adapter", "best_model")
+"""Folders of the best evaluated model."""
+
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 MANIFEST = "manifest.json"
 STEP_FOLDER = "eval_step_{step}"

@@ -105,7 +105,7 @@ def render_page(stories: Sequence[RunStory], *, renews: bool = False, now: float
         .render(
             stories=stories,
             is_single=len(stories) == 1,
-            tellings=[_telling(story, fitted) for story, fitted in zip(stories, answers, strict=True)],
+            tellings=tell_once([_telling(story, fitted) for story, fitted in zip(stories, answers, strict=True)]),
             options=option_rows(stories),
             charts=charts,
             score_charts=scores,
@@ -131,6 +131,26 @@ def render_page(stories: Sequence[RunStory], *, renews: bool = False, now: float
             policy=_policy(scripts, styles),
         )
     )
+
+
+def tell_once(tellings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with the name of the first run that has the same data, or ran on the same machine, in each."""
+    for number, telling in enumerate(tellings):
+        before = tellings[:number]
+        for name, of in (("same_data", _data_of), ("same_machine", _machine_of)):
+            alike = [other["story"].name for other in before if of(other) == of(telling)]
+            telling[name] = alike[0] if alike else None
+    return tellings
+
+
+def _data_of(telling: dict[str, Any]) -> Any:
+    seen_otherwise = ("cache", "steps", "files", "rows_per_step", "steps_per_epoch")
+    plan = {name: value for name, value in telling["plan"].items() if name not in seen_otherwise}
+    return plan, telling["data"]
+
+
+def _machine_of(telling: dict[str, Any]) -> Any:
+    return telling["versions"], telling["machine"]
 
 
 def _telling(story: RunStory, fitted: FittedAnswers | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sft.errors import DataError
 from sft.evaluation.history import HISTORY, EvaluationHistory
 from sft.report.answers import read_answers
 from sft.report.fitting import fit_record, fit_summary
-from sft.report.names import CHECKPOINT, INCIDENTS, MANIFEST, METRICS, QUESTIONS, RECORD, SUMMARY
+from sft.report.names import BEST, CHECKPOINT, INCIDENTS, MANIFEST, METRICS, QUESTIONS, RECORD, SUMMARY
 from sft.report.story import Logged, Mark, RunStory, Series
 
 NO_FIGURES = ("step", "epoch", "time")
@@ -62,6 +62,7 @@ def read_run(folder: Path, name: str | None = None) -> RunStory:
         ),
         answers=read_answers(folder, record, history, _questions(folder, unread)),
         data=fit_summary(read_object(folder / SUMMARY, unread), unread, SUMMARY) or None,
+        best_kept=next((name for name in BEST if (folder / name).is_dir()), None),
         missing=tuple(name for name in WANTED if not (folder / name).is_file()),
         unread=tuple(unread),
     )

@@ -111,14 +111,30 @@ def train_command(story: RunStory) -> Command | None:
     return Command(what=f"train it again (in {command.get('folder')}{many})", line=shlex.join(typed))
 
 
+def best_model(story: RunStory, last: Path) -> tuple[str, int] | None:
+    """Folder and step of the best evaluated model, where it is kept and is not the last one."""
+    best, entries = story.history.best_trained, [entry for entry in story.history.entries if entry.failure is None]
+    if story.best_kept is None or best is None or best is entries[-1]:
+        return None
+    return str(last.parent / story.best_kept), best.step
+
+
 def commands_after(story: RunStory) -> list[Command]:
     """What can be done with the saved model; empty before there is one."""
     result = story.part("result")
     model, merged = result.get("model_path"), result.get("merged_path")
     if not isinstance(model, str):
         return []
+    best = best_model(story, Path(model))
+    if best is not None:
+        what, last = f"talk to the best, of step {best[1]:,}", merged if isinstance(merged, str) else model
+        found = [Command(what=what, line=f"sft chat --model {shlex.quote(best[0])}")]
+        found.append(Command(what="talk to the last", line=f"sft chat --model {shlex.quote(last)}"))
+        model, merged = best[0], None
     whole = merged if isinstance(merged, str) else None if story.option("use_lora") else model
-    found = [Command(what="talk to it", line=f"sft chat --model {shlex.quote(whole or model)}")]
+    if best is None:
+        found = [Command(what="talk to it", line=f"sft chat --model {shlex.quote(whole or model)}")]
+    merges = whole is None
     if whole is None:
         whole = str(Path(model).parent / "merged")
         base = shlex.quote(str(story.option("model_name_or_path")))
@@ -129,7 +145,7 @@ def commands_after(story: RunStory) -> list[Command]:
                 f"--output_path {shlex.quote(whole)}",
             )
         )
-    after = " (after merging)" if len(found) > 1 else ""
+    after = " (after merging)" if merges else ""
     found.append(Command(what=f"serve it{after}", line=f"vllm serve {shlex.quote(whole)}"))
     found.append(
         Command(what=f"or without an engine of its own{after}", line=f"transformers serve {shlex.quote(whole)}")

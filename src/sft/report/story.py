@@ -126,6 +126,8 @@ class RunStory:
     answers: tuple[TaskAnswers, ...]
     data: Mapping[str, Any] | None
     """``data_summary.json``."""
+    best_kept: str | None
+    """The folder, within the run's, of the best evaluated model."""
     missing: tuple[str, ...]
     """Files that the run does not have."""
     unread: tuple[str, ...]

@@ -206,7 +206,20 @@ def _by_scores(story: RunStory, scores: tuple[ScoreRow, ...]) -> tuple[str, str]
     change = f"{untrained.combined_score:.4f} untrained, {trained.combined_score:.4f} at step {trained.step:,}"
     if best is untrained:
         return "No", f"No evaluated step beats the untrained model. Combined score: {change}, the best of {count}."
-    return "Yes", f"Combined score: {change}, the best of {count}."
+    return "Yes", f"Combined score: {change}, the best of {count}.{_of_the_last(story, trained, untrained)}"
+
+
+def _of_the_last(story: RunStory, best: EvaluationEntry, untrained: EvaluationEntry) -> str:
+    """What became of the model after its best step; empty where the best is the last."""
+    last = last_entry(story)
+    if last is None or last is best or last.combined_score is None or untrained.combined_score is None:
+        return ""
+    worse = last.combined_score < untrained.combined_score
+    than = "worse than the untrained one" if worse else "below the best"
+    if not worse and last.combined_score >= (best.combined_score or 0.0):
+        return ""
+    kept = "" if story.best_kept is None else f" The best is kept in {story.best_kept}."
+    return f" The last model, of step {last.step:,}, is {than}: {last.combined_score:.4f}.{kept}"
 
 
 def _by_main_scores(scores: tuple[ScoreRow, ...], step: int, count: str) -> tuple[str, str]:

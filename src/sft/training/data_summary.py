@@ -117,7 +117,10 @@ def choose(lengths: Counts, trained: Counts) -> list[tuple[int, str]]:
         (int(shares.argmin()), "odd: the smallest share of trained tokens"),
         (int(shares.argmax()), "odd: the largest share of trained tokens"),
     ]
-    return list({at: (at, why) for at, why in reversed(chosen)}.values())[::-1]
+    reasons: dict[int, list[str]] = {}
+    for at, why in chosen:
+        reasons.setdefault(at, []).append(why)
+    return [(at, " and ".join(why)) for at, why in reasons.items()]
 
 
 def _sources(store: ExampleStore, trained: Counts) -> Iterator[dict[str, Any]]:

@@ -115,8 +115,28 @@ def test_scores_stand_against_step_0(make_run: MakeRun, tmp_path: Path) -> None:
     assert shown["rougeL"].all("td")[1].words == "2 of 200"
     assert shown["rougeL"].all("td")[2].words == "rouge_score, stemmed"
     combined = [entries[step]["combined_score"] for step in (0, 20, 40)]
-    assert shown["score the best is chosen by"].numbers() == pytest.approx([*combined, combined[1] - combined[0]])
-    assert better.classed("verdict")[0].words.startswith("Yes. Combined score: 0.4750 untrained, 1.1500 at step 20")
+    assert table.classed("total")[0].numbers() == pytest.approx([*combined, combined[1] - combined[0]])
+    assert better.classed("verdict")[0].words == (
+        "Yes. Combined score: 0.4750 untrained, 1.1500 at step 20, the best of 3 evaluations. "
+        "The last model, of step 40, is below the best: 1.0500."
+    )
+
+
+def test_a_last_model_that_is_worse_is_said_and_comes_second(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    (folder / "best_adapter").mkdir()
+    history = read_json(folder / "eval_history.json")
+    history["history"][-1]["combined_score"] = 0.1
+    (folder / "eval_history.json").write_text(json.dumps(history), encoding="utf-8")
+    page = page_of(folder, output=tmp_path / "page.html")
+    said = page.root.part("better").classed("verdict")[0].words
+    assert said.endswith("is worse than the untrained one: 0.1000. The best is kept in best_adapter.")
+    lines = [line.text for line in page.root.part("repeat").all("code") if line.text.startswith("sft")]
+    assert lines[1:] == [
+        "sft chat --model out/best_adapter",
+        "sft chat --model out/final_model",
+        "sft merge --base_model maker/small-model --adapter_path out/best_adapter --output_path out/merged",
+    ]
 
 
 def test_answers_stand_side_by_side(make_run: MakeRun, tmp_path: Path) -> None:

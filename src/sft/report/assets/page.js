@@ -51,7 +51,7 @@
     theme = THEMES.includes(name) ? name : "system";
     if (theme === "system") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
-    byId("theme").textContent = "Theme: " + theme;
+    byId("theme").replaceChildren(make("span", { class: "wide" }, "Theme: " + theme), make("span", { class: "tight", "aria-hidden": "true" }, "◐"));
     try {
       localStorage.setItem("sft-report-theme", theme);
     } catch (error) {
@@ -238,10 +238,20 @@
     if (at === null || at === undefined || plot.cursor.left < 0) return;
     place.append(make("span", {}, "step"), make("b", {}, spoken(plot.data[0][at])));
     chart.curves.forEach((curve, number) => {
-      const value = plot.data[number + 1][at];
-      if (value === null || value === undefined) return;
+      const value = nearest(plot.data[number + 1], at);
+      if (value === null) return;
       place.append(make("span", {}, curveName(chart, curve)), make("b", {}, spoken(value)));
     });
+  }
+
+  /* Curves are drawn from points of their own: where one has none at a step, the value beside it is read. */
+  function nearest(values, at) {
+    for (let away = 0; away < 8; away++) {
+      for (const place of [at - away, at + away]) {
+        if (typeof values[place] === "number") return values[place];
+      }
+    }
+    return null;
   }
 
   function zoom(chart, range) {
@@ -353,7 +363,7 @@
         body.append(line);
       });
       const region = make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": chart.title + ": values" });
-      region.append(make("table", {}, make("caption", {}, every > 1 ? "Every " + every + "th of the drawn points." : "All drawn points."), make("thead", {}, head), body));
+      region.append(make("table", { class: "narrow" }, make("caption", {}, every > 1 ? "Every " + every + "th of the drawn points." : "All drawn points."), make("thead", {}, head), body));
       details.append(region);
     });
     return details;
@@ -438,7 +448,9 @@
     const same = new Set(kept), pieces = [];
     let number = -1, run = "", isNew = false;
     const flush = () => {
-      if (run) pieces.push(isNew ? make(name, {}, run) : run);
+      const words = isNew ? run.trimEnd() : run;
+      if (words) pieces.push(isNew ? make(name, {}, words) : words);
+      if (words.length < run.length) pieces.push(run.slice(words.length));
       run = "";
     };
     for (const word of words) {
@@ -514,7 +526,7 @@
     }
     list.replaceChildren(...rows.slice(0, shown).map((row) => card(row, task)));
     const counts = task.counts;
-    const tally = counts ? " By their scores, " + spoken(counts.better) + " of " + spoken(task.asked) + " answers of the best model are better than the untrained model's, " + spoken(counts.worse) + " worse, " + spoken(counts.same) + " score the same." : " Scores of single answers: not recorded.";
+    const tally = counts ? " By their scores, " + spoken(counts.better) + " of " + spoken(task.asked) + " answers of the best model are better than the untrained model's, " + spoken(counts.worse) + (counts.worse === 1 ? " is" : " are") + " worse, " + spoken(counts.same) + (counts.same === 1 ? " is" : " are") + " the same." : " Scores of single answers: not recorded.";
     byId("answers-count").textContent = spoken(Math.min(shown, rows.length)) + " of " + spoken(rows.length) + " shown" + (rows.length < task.asked ? " (" + spoken(task.asked) + " were asked)." : ".") + tally;
     byId("answers-more").hidden = rows.length <= shown;
   }
