@@ -46,6 +46,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "translate": ("sft.cli.translate", "explain a configuration of another tool in our words"),
     "schema": ("sft.cli.schema", "print the JSON Schema or the reference of all options"),
     "doctor": ("sft.cli.doctor", "say what this machine has, and what is missing for what"),
+    "completion": ("sft.cli.completion", "print a script that completes verbs and options in bash, zsh or fish"),
 }
 """Verb -> file, and the line that `sft --help` shows: kept here so that no verb has to be imported for it."""
 
