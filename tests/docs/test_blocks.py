@@ -7,17 +7,22 @@ another program stands in NOT_RUN with its reason; a reason that stands for noth
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
 from page_blocks import PAGES, ROOT, Block, blocks_of, relative
 from page_workplace import Workplace, names_in
 
+from sft.cli.main import VERBS, VerbParser
 from sft.cli.options import config_from_words
+from sft.config.catalog import OPTIONS
+from sft.config.training_arguments import installed_fields
 from sft.data.formats import detect_format, detect_pairs
 from sft.data.types import Row, Source
 from sft.evaluation.history import EvaluationEntry, EvaluationHistory
@@ -33,6 +38,10 @@ RUN_ELSEWHERE = {
 
 INSTALLS = "installs from a package index"
 MAKES = "a target of the Makefile; that it exists is tested, and what it does where it has tests of its own"
+DOCKER = "needs a Docker daemon; tests/docs/test_where_it_runs.py holds the Dockerfile to the package"
+CLUSTER = "needs a cluster or a cloud; tests/docs/test_where_it_runs.py runs the scripts with stand-ins"
+HUB = "needs the hub; tests/unit/export/test_hub.py does it against a server that speaks its protocol"
+GGUF = "needs llama.cpp; tests/unit/export/test_gguf.py does it with a stand-in for its converter"
 NOT_RUN: dict[str, str] = {
     "make install": MAKES,
     "make check": MAKES,
@@ -42,6 +51,24 @@ NOT_RUN: dict[str, str] = {
     ".venv/bin/pre-commit install": "changes the checkout's git hooks",
     "source .venv/bin/activate": "changes the shell it is typed in",
     "pip install 'sft-kit[deepspeed]'": INSTALLS,
+    "pip install -c constraints.txt '.[all]'": INSTALLS,
+    "python3 -m venv .venv": INSTALLS,
+    "conda env create -f environment.yml": INSTALLS,
+    "conda activate sft-kit": INSTALLS,
+    "docker build -t sft-kit .": DOCKER,
+    "docker build -t sft-kit-cpu --target cpu .": DOCKER,
+    "docker run --rm --gpus all -v '$PWD:/work' -v sft-cache:/cache sft-kit train train.yaml": DOCKER,
+    "docker run --rm -v '$PWD:/work' sft-kit-cpu plan train.yaml": DOCKER,
+    "sbatch examples/slurm/train.sbatch train.yaml --output_dir /shared/runs/first": CLUSTER,
+    "sky launch -c sft examples/skypilot/train.yaml --env CONFIG=train.yaml": CLUSTER,
+    "sky jobs launch examples/skypilot/train.yaml": CLUSTER,
+    "hf auth login": HUB,
+    "sft train train.yaml --push_to_hub --hub_model_id me/my-model": HUB,
+    "sft merge --base_model Qwen/Qwen2.5-1.5B --adapter_path output/final_model --output_path merged --push_to_hub "
+    "--hub_model_id me/my-model": HUB,
+    "ollama create my-model -f for-ollama/Modelfile": "needs Ollama; tests/unit/export/test_ollama.py reads the file",
+    "export 'LLAMA_CPP_DIR=$HOME/llama.cpp'": GGUF,
+    "sft merge --base_model Qwen/Qwen2.5-1.5B --adapter_path output/final_model --output_path gguf --gguf q8_0": GGUF,
     "hf download GAIR/lima train.jsonl --repo-type dataset --local-dir data": "downloads",
 }
 
@@ -101,6 +128,7 @@ def run_bash(block: Block, workplace: Workplace) -> None:
 
 def run_command(command: str, workplace: Workplace) -> None:
     if command in NOT_RUN:
+        check_flags(command)
         return
     for file in re.findall(r"\S+\.(?:yaml|json)\b", command):
         if not workplace.has(file):  # a file that the page does not print: ours, with the defaults
@@ -114,6 +142,24 @@ def run_command(command: str, workplace: Workplace) -> None:
         return
     assert words[0] == "sft", f"neither run nor with a reason in NOT_RUN: {command}"
     workplace.sft(shlex.join(words[1:]))
+
+
+def check_flags(command: str) -> None:
+    """What is not run has at least flags that there are."""
+    words = shlex.split(command)
+    if words[0] == "sft":
+        known = known_flags(words[1])
+        assert [word for word in words if word.startswith("--") and word not in known] == [], command
+
+
+@cache
+def known_flags(verb: str) -> frozenset[str]:
+    """Every flag that a verb takes: its own, and the options where it takes a configuration."""
+    parser = VerbParser(prog=f"sft {verb}", allow_abbrev=False)
+    importlib.import_module(VERBS[verb][0]).configure(parser)
+    own = {flag for action in parser._actions for flag in action.option_strings}
+    options = [*OPTIONS, *installed_fields()] if parser.takes_config else []
+    return frozenset({*own, *(f"--{name}" for name in options)})
 
 
 def run_launch(command: str, workplace: Workplace) -> None:
