@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import trackio
+from huggingface_hub import constants
 
 from sft.trackers.tracker import Ending, RunFacts, Table, Tracker
+
+ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
+"""Send a run to another machine."""
 
 
 class TrackioTracker(Tracker):
@@ -19,16 +24,19 @@ class TrackioTracker(Tracker):
 
     def open(self, facts: RunFacts) -> str:
         project = os.environ.get("TRACKIO_PROJECT") or facts.project
-        self._run: Any = trackio.init(
-            project=project,
-            name=facts.run_id or free_name(project, facts.name),
-            config=dict(facts.config),
-            resume="allow" if facts.run_id else "never",
-            space_id=facts.arguments.get("trackio_space_id"),
-            bucket_id=facts.arguments.get("trackio_bucket_id"),
-            private=facts.arguments.get("hub_private_repo"),
-            embed=False,
-        )
+        space = facts.arguments.get("trackio_space_id")
+        stays_here = space is None and not any(map(os.environ.get, ELSEWHERE))
+        with hub_left_alone() if stays_here else nullcontext():
+            self._run: Any = trackio.init(
+                project=project,
+                name=facts.run_id or free_name(project, facts.name),
+                config=dict(facts.config),
+                resume="allow" if facts.run_id else "never",
+                space_id=space,
+                bucket_id=facts.arguments.get("trackio_bucket_id"),
+                private=facts.arguments.get("hub_private_repo"),
+                embed=False,
+            )
         return str(self._run.name)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
@@ -46,6 +54,16 @@ class TrackioTracker(Tracker):
             trackio.finish()
         else:
             self._run.finish()
+
+
+@contextmanager
+def hub_left_alone() -> Iterator[None]:
+    """Trackio asks the hub for the name of whoever is logged in, and waits for an answer, be it for a local run."""
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def free_name(project: str, name: str) -> str:

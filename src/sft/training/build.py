@@ -95,8 +95,6 @@ def build_trainer(
         ours.append(turns)
     if (restarts := adapter_restarts(model, config)) is not None:
         ours.append(restarts)
-    if (tracked := tracking(config)) is not None:
-        ours.append(tracked)
     if config.early_stopping_patience is not None:
         ours.append(StopEarly(config.early_stopping_patience))
     if config.gen_questions_file is not None:
@@ -108,6 +106,8 @@ def build_trainer(
                 every=config.gen_every_n_steps,
             )
         )
+    if (tracked := tracking(config)) is not None:
+        ours.append(tracked)  # last: it tells what the others made of a step
     both = {"plan": plan, "model": model, "tokenizer": tokenizer, "args": args, "callbacks": [*ours, *callbacks]}
     if config.stage == "dpo":
         reference = build_reference(config, tokenizer)

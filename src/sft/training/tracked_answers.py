@@ -19,14 +19,19 @@ MOST_ROWS = 100
 LONGEST = 2_000
 """Characters of a cell. A longer one is cut in its middle: prompts end with what is asked."""
 
+SCORE = "score"
+
 COLUMNS = ("id", "prompt", "answer", "reference", "score")
 
 
 def scores(entry: EvaluationEntry) -> dict[str, float]:
-    """``score/TASK/METRIC`` of an evaluation, and the combined score."""
+    """``score/TASK/METRIC`` of an evaluation, and the combined score. A plain ``score`` is named by its scorer."""
     found = {} if entry.combined_score is None else {"score/combined": entry.combined_score}
     for task, values in entry.results.items():
-        found[f"score/{task}/{values.get('main_metric', 'score')}"] = float(values["main_score"])
+        metric = values.get("main_metric", SCORE)
+        found[f"score/{task}/{values.get('scorer', SCORE) if metric == SCORE else metric}"] = float(
+            values["main_score"]
+        )
     return found
 
 

@@ -5,32 +5,39 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 
 class Listener:
-    """Stands where programs would send what leaves the machine; counts who calls."""
+    """Stands where programs would send what leaves the machine: hangs up on who calls, and counts them."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._socket.settimeout(0)
         self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.calls: list[str] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
 
-    def calls(self) -> int:
-        """How many connections were made since the last time."""
-        count = 0
+    def _listen(self) -> None:
         while True:
             try:
-                self._socket.accept()[0].close()
+                connection, _ = self._socket.accept()
             except OSError:
-                return count
-            count += 1
+                return
+            with connection:
+                connection.settimeout(1)
+                with suppress(OSError):
+                    self.calls.append(connection.recv(200).decode(errors="replace"))
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        self._thread.join()
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: Listen
     forget_wandb()
     yield outside
     forget_wandb()
-    assert outside.calls() == 0
+    assert outside.calls == []
 
 
 def forget_wandb() -> None:
