@@ -51,7 +51,7 @@ test-browser: $(VENV)/installed-browser ## the page of a run in a headless Chrom
 test-trackers: $(VENV)/installed ## what TensorBoard, W&B, MLflow and Trackio get of a run (installs the last two)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[trackers]' gradio_client brotli orjson python-multipart
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt trackio
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q tests/unit/trackers tests/trackers
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q tests/unit/trackers
 
 .PHONY: check
 check: $(VENV)/installed-dev ## format, lint, types, direction of imports
