@@ -107,7 +107,7 @@ def test_values(complete: Complete) -> None:
 
 
 def test_bash_takes_a_name_and_its_value_apart(complete: Complete, request: pytest.FixtureRequest) -> None:
-    if "bash" not in request.node.name:
+    if "[bash]" not in request.node.name:
         pytest.skip("bash alone does")
     assert complete("sft train --stage = dp") == ["dpo"]
     assert complete("sft train --stage =") == ["sft", "pretrain", "dpo"]
