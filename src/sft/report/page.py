@@ -32,7 +32,7 @@ from sft.report.repeating import commands_after, flat, machine_rows, option_rows
 from sft.report.safe import script_json, shown
 from sft.report.side_by_side import FittedAnswers, fit_answers
 from sft.report.story import Mark, RunStory
-from sft.report.training_data import packing_of, row_account, token_parts
+from sft.report.training_data import row_account, rows_of_tokens, token_parts
 from sft.report.verdict import has_combined, judge
 
 ASSETS = Path(__file__).parent / "assets"
@@ -164,7 +164,7 @@ def _telling(story: RunStory, fitted: FittedAnswers | None) -> dict[str, Any]:
         "rows": row_account(plan),
         "eval_rows": row_account(evaluation) if isinstance(evaluation := plan.get("evaluation"), dict) else [],
         "tokens": token_parts(plan),
-        "packing": packing_of(story),
+        "rows_of_tokens": rows_of_tokens(story),
         "data": story.data,
         "incidents": _incident_groups(story),
         "answers": fitted,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sft.report.figures import share
 from sft.report.story import RunStory
 
 
@@ -98,19 +99,31 @@ def token_parts(plan: Mapping[str, Any]) -> list[Part]:
     return parts
 
 
-def packing_of(story: RunStory) -> str:
-    """How examples share rows, in words."""
+def rows_of_tokens(story: RunStory) -> list[tuple[str, Any]]:
+    """How examples share rows, and rows make steps."""
     plan = story.part("plan")
+    return [
+        ("packing", _packing(story, plan)),
+        *([("packed rows", plan["packs"])] if plan.get("packs") else []),
+        *([("batches by tokens", plan["batches"])] if plan.get("batches") else []),
+        *([("slots that hold a token", share(filled))] if (filled := _filled(plan)) is not None else []),
+        ("rows a step", plan.get("rows_per_step")),
+        ("steps an epoch", plan.get("steps_per_epoch")),
+        ("steps planned", plan.get("steps")),
+        ("tokens behind the last trained one, which go through no model", plan.get("tokens_left_out")),
+    ]
+
+
+def _packing(story: RunStory, plan: Mapping[str, Any]) -> str | None:
     if not plan:
-        return "not recorded"
-    filled = plan.get("packing_efficiency")
-    share = f"; {filled:.1%} of their slots hold a token" if isinstance(filled, int | float) else ""
-    if plan.get("batches"):
-        return f"{plan['batches']:,} batches by tokens{share}"
-    if story.option("packing") and plan.get("packs"):
-        return f"packed: {plan['packs']:,} rows{share}"
-    if plan.get("packs") and plan.get("stage") == "dpo":
-        return "one pair of answers a row"
-    if plan.get("packs"):
-        return f"blocks: {plan['packs']:,} rows{share}"
-    return "none: one example a row"
+        return None
+    if plan.get("packs") is None:
+        return "none: one example a row"
+    if story.option("packing"):
+        return "several examples a row"
+    return "the two answers of a pair" if plan.get("stage") == "dpo" else "blocks of documents"
+
+
+def _filled(plan: Mapping[str, Any]) -> float | None:
+    """Only where rows or batches were filled up is there anything to say."""
+    return plan.get("packing_efficiency") if plan.get("packs") or plan.get("batches") else None
