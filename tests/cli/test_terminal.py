@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from sft.cli import chat
 from sft.cli.main import main
 
 pytest.importorskip("pty", reason="terminals are recorded with pty")
@@ -228,3 +230,90 @@ def test_ctrl_c_before_the_first_step(
     assert main([str(word) for word in train(tiny_model_folder, "never")]) == 130
     said = "sft: interrupted. There is no checkpoint in never: the same command begins anew, with what is prepared.\n"
     assert capsys.readouterr().err == said
+
+
+ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What acts on a terminal, a tab included; line breaks are ours."""
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\u2066\r\x08"
+
+
+@pytest.fixture
+def hostile(folder: Path, tiny_tokenizer_folder: Path) -> list[str]:
+    """Words that name data whose file name, roles and texts hold what acts on a terminal, and a line of a megabyte."""
+    file = folder / "evil\x1b[31m\u202enosj.json"
+    rows = [
+        {"instruction": f"<script>alert(1)</script>{HOSTILE}", "output": f"fine\n{HOSTILE}\t"},
+        {"instruction": "long", "output": "x" * 1_000_000},
+        {"instruction": {HOSTILE: "x" * 1_000_000}, "output": "no text"},
+    ]
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    return ["--data_path", str(file), "--model_name_or_path", str(tiny_tokenizer_folder), "--cache_dir", "cache"]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--search", "owned"]], ids=["text", "json", "search"])
+def test_inspect_lets_no_text_act(
+    hostile: list[str], more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["inspect", *hostile, "--max_bad_rows", "1", "--num_examples", "1", *more]) == 0
+    told = capsys.readouterr()
+    assert not ACTS.search(told.out + told.err)
+    if more == ["--json"]:
+        text = json.loads(told.out)["text"]
+        assert HOSTILE in text
+        assert "<script>alert(1)</script>" in text
+    else:
+        assert "\\x1b[2J\\x9b31m\\u202egnp.exe\\u2066\\r\\x08" in told.out.replace("\n  ", "").replace("⟫", "")
+        assert max(map(len, told.out.split("\n"))) <= 80 + len("⟦⟧⟪⟫")
+    if "--search" in more:
+        assert "⟪owned⟫" in told.out
+        assert "1 of 1 examples that were looked at hold 'owned'" in told.err
+
+
+def test_a_search_filters_what_programs_get(folder: Path, tiny_tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch,
+                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.chdir(folder)
+    words = ["inspect", "--data_path", "data.json", "--model_name_or_path", str(tiny_tokenizer_folder), "--json"]
+    assert main([*words, "--search", "ADD 1"]) == 0
+    told = capsys.readouterr()
+    found = [json.loads(line)["text"] for line in told.out.splitlines()]
+    expected = [n for n in range(40) if str(n).startswith("1")][:5]
+    assert [re.findall(r"Add (\d+)", text) for text in found] == [[str(n)] for n in expected]
+    assert "5 of 14 examples that were looked at hold 'ADD 1'" in told.err
+    assert main([*words, "--search", "nowhere", "--num_examples", "0"]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "0 of 40 examples that were looked at hold 'nowhere'\n")
+    assert main([*words, "--search", ""]) == 2
+
+
+def test_errors_and_plans_let_no_text_act(hostile: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *hostile, "--max_length", "64", f"--stage={HOSTILE}{'x' * 1_000_000}"]) == 2
+    refused = capsys.readouterr().err
+    assert not ACTS.search(refused)
+    assert "characters left out" in refused
+    assert len(refused) < 20_000
+    assert main(["plan", *hostile, "--max_length", "64"]) == 2
+    told = capsys.readouterr()
+    assert "evil\\x1b[31m\\u202enosj.json" in told.err
+    assert not ACTS.search(told.out + told.err)
+    assert main(["plan", *hostile, "--config_only"]) == 0
+    told = capsys.readouterr()
+    assert "evil" in told.out
+    assert not ACTS.search(told.out + told.err)
+
+
+def test_an_answer_of_a_model_cannot_act(capsys: pytest.CaptureFixture[str]) -> None:
+    class Session:
+        def ask(self, question: str, on_piece: Callable[[str], None]) -> Any:
+            for piece in (*HOSTILE, "\nnext line\t", "日本"):
+                on_piece(piece)
+            return SimpleNamespace(text=HOSTILE, num_tokens=9, finished="stop")
+
+    chat._answer_in_text(Session(), "?")  # type: ignore[arg-type]
+    told = capsys.readouterr().out
+    assert told.endswith("\\r\\x08\nnext line\t日本\n")
+    assert not ACTS.search(told.replace("\t", ""))
+    chat._answer_in_json(Session(), "?")  # type: ignore[arg-type]
+    told = capsys.readouterr().out
+    assert json.loads(told)["answer"] == HOSTILE
+    assert not ACTS.search(told)
