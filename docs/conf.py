@@ -62,13 +62,14 @@ def contents_of(text: str) -> str:
 
 
 def fill_in(_: Sphinx, name: str, source: list[str]) -> None:
-    """What the site has beyond the pages: the contents, and the messages of errors as they stand in the program."""
+    """What the site has beyond the pages: the contents, titles in links, and the messages of errors as they stand."""
     if name == root_doc:
         source[0] += f"\n\n{contents_of(source[0])}\n"
     elif name == "docs/errors":
         from messages import with_messages  # this folder is looked in only now
 
         source[0] = with_messages(source[0])
+    source[0] = re.sub(r"\[[\w/-]+\.md\](?=\([\w/.-]+\.md\))", "[]", source[0])  # the title of what it leads to
 
 
 def setup(app: Sphinx) -> None:
