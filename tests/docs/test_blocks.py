@@ -47,6 +47,7 @@ NOT_RUN: dict[str, str] = {
     "make check": MAKES,
     "make quickstart": MAKES,
     "make test": MAKES,
+    "make test-browser": MAKES,
     "make test-fast": MAKES,
     ".venv/bin/pre-commit install": "changes the checkout's git hooks",
     "source .venv/bin/activate": "changes the shell it is typed in",
