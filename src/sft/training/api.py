@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from sft.config import SFTConfig
 from sft.notebook.frame import history_frame
+from sft.notebook.live import LiveView, display_html, in_notebook
+from sft.notebook.page import framed
+from sft.report.names import PAGE
+from sft.training.base import RunTrainer
+from sft.training.launch import warn
+from sft.training.progress import Progress
 from sft.training.run import AssembledRun, RunResult, assemble, train
 
 if TYPE_CHECKING:
@@ -58,10 +65,37 @@ class SFTTrainer:
         return history_frame([] if self._run is None else self._run.trainer.state.log_history)
 
     def train(self) -> RunResult:
-        """Train, evaluate where there is evaluation data, and save."""
+        """Train, evaluate where there is evaluation data, and save. In a notebook, with a chart that grows."""
+        if in_notebook():
+            watch_in_notebook(self.run.trainer)
         return train(self.run)
+
+    def report(self) -> Path:
+        """Write the page of the run, and show it where this is a notebook.
+
+        Returns:
+            Where the page lies.
+
+        Raises:
+            UserError: there is no run in ``output_dir`` yet.
+        """
+        from sft.report.page import write_page  # with what draws pages, which few programs use
+
+        folder = Path(self.config.output_dir)
+        page = write_page([folder], folder / PAGE)
+        if in_notebook():
+            display_html(framed(page))
+        return page
 
     def evaluate(self) -> dict[str, Any]:
         """Loss per trained token on the evaluation data, of the model as it is now."""
         metrics: dict[str, Any] = self.run.trainer.evaluate()
         return metrics
+
+
+def watch_in_notebook(trainer: RunTrainer) -> None:
+    """Let a chart and a table take the place of a line for every logged step."""
+    if any(isinstance(callback, LiveView) for callback in trainer.callback_handler.callbacks):
+        return
+    trainer.pop_callback(Progress)
+    trainer.add_callback(LiveView(say=warn))
