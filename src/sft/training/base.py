@@ -199,22 +199,27 @@ class RunTrainer(RetryingTrainer, RestoringTrainer, LoraPlusTrainer):
 
 
 class Throughput:
-    """Counts tokens between two logged steps. Waiting inside a step is part of its time, as a user feels it."""
+    """Counts tokens between two logged steps. Waiting between steps is part of their time, as a user feels it.
+
+    What comes before the first step, such as evaluating the untrained model, is not.
+    """
 
     def __init__(self) -> None:
         self._tokens = 0
         self._trained: float | torch.Tensor = 0.0
-        self._since = time.perf_counter()
+        self._since: float | None = None
 
     def add(self, tokens: int, trained: float | torch.Tensor) -> None:
         """Count a step: tokens of this process (padding not counted), trained tokens of all processes."""
+        if self._since is None:
+            self._since = time.perf_counter()
         self._tokens += tokens
         self._trained = self._trained + trained
 
     def since_last(self, num_processes: int) -> dict[str, float]:
         """Tokens and rates since the last call. Other processes are taken to have had as many tokens as this one."""
         now = time.perf_counter()
-        seconds = max(now - self._since, 1e-9)
+        seconds = max(now - (self._since or now), 1e-9)
         tokens, trained = self._tokens * num_processes, float(self._trained)
         counts = {
             "tokens": tokens,
