@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -21,7 +22,8 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import WandbCallback
 
 from sft.errors import CheckpointError, ConfigError
-from sft.training.checkpoints import lock
+from sft.training.checkpoints import block_file, lock, tensor_file
+from sft.training.checkpoints.block_file import write_all
 from sft.training.checkpoints.caught import catching_weights
 from sft.training.checkpoints.disk import append_line
 from sft.training.checkpoints.finite import weights_not_finite
@@ -51,6 +53,32 @@ def test_tensors_of_every_type_and_layout_are_read_back_by_safetensors(tmp_path:
     assert seal == seal_file(tmp_path / "all.safetensors")
     with safe_open(tmp_path / "all.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+def test_large_files_go_past_the_cache_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks and tensors begin and end at different places, and the last block is no whole page."""
+    monkeypatch.setattr(block_file, "LARGE", 0)
+    seen = []
+    monkeypatch.setattr(tensor_file, "_write", lambda file, block: seen.append(len(block)) or write_all(file, block))
+    generator = torch.Generator().manual_seed(0)
+    sizes = (1, block_file.BLOCK // 4 - 7, 3, block_file.BLOCK // 4 + 1001)
+    tensors = {f"t{number}": torch.randn(size, generator=generator) for number, size in enumerate(sizes)}
+    path = tmp_path / "large.safetensors"
+    assert write_tensors(path, tensors) == seal_file(path)
+    read = load_file(path)
+    assert all(torch.equal(read[name], value) for name, value in tensors.items())
+    assert [size % block_file.ALIGNED for size in seen[:-1]] == [0, 0]
+    assert seen[-1] % block_file.ALIGNED
+
+
+def test_a_disk_that_takes_a_part_of_a_block_gets_the_rest(tmp_path: Path) -> None:
+    class Slow(io.FileIO):
+        def write(self, block: Any) -> int:
+            return super().write(block[:1001])
+
+    with Slow(tmp_path / "file", "wb") as file:
+        assert write_all(file, memoryview(bytes(range(250)) * 20)) == 5000
+    assert (tmp_path / "file").read_bytes() == bytes(range(250)) * 20
 
 
 def test_an_optimizer_and_its_schedule_come_back_from_json_and_tensors(tmp_path: Path) -> None:

@@ -7,14 +7,13 @@ Format: 8 bytes, the length of the header; the header, JSON: name -> dtype, shap
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 
+from sft.training.checkpoints.block_file import BlockFile, write_all
 from sft.training.checkpoints.manifest import FileSeal
 
 DTYPES = {
@@ -24,8 +23,6 @@ DTYPES = {
     torch.float8_e5m2: "F8_E5M2", torch.complex64: "C64",
 }  # fmt: skip
 ALIGNED = 8
-BLOCK = 8 << 20
-"""Bytes handed over at once."""
 
 
 def write_tensors(
@@ -50,13 +47,12 @@ def write_tensors(
         header[name], place = _entry(name, tensors[name], place)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNED)
-    digest, size = xxhash.xxh3_128(), 0
-    with path.open("wb", buffering=0) as file:
-        for block in _blocks(len(text).to_bytes(8, "little") + text, (tensors[name] for name in order)):
-            digest.update(block)
-            size += _write(file, block)
-        os.fsync(file.fileno())
-    return FileSeal(size, digest.hexdigest())
+    begin = len(text).to_bytes(8, "little") + text
+    with BlockFile(path, len(begin) + place, lambda file, block: _write(file, block)) as file:
+        file.add(torch.frombuffer(bytearray(begin), dtype=torch.uint8))
+        for name in order:
+            file.add(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8))
+        return file.finish()
 
 
 def _entry(name: str, tensor: torch.Tensor, place: int) -> tuple[Any, int]:
@@ -66,18 +62,5 @@ def _entry(name: str, tensor: torch.Tensor, place: int) -> tuple[Any, int]:
     return {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [place, end]}, end
 
 
-def _blocks(header: bytes, tensors: Iterator[torch.Tensor]) -> Iterator[memoryview]:
-    yield memoryview(header)
-    for tensor in tensors:
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        whole = memoryview(flat.numpy())  # type: ignore[arg-type]
-        for start in range(0, len(whole), BLOCK):
-            yield whole[start : start + BLOCK]
-
-
-def _write(file: Any, block: memoryview) -> int:
-    """All of it: a disk that fills up may take a part."""
-    done = 0
-    while done < len(block):
-        done += file.write(block[done:])
-    return done
+_write = write_all
+"""Looked up when a block is written, so that a test can put a full disk here."""
