@@ -18,6 +18,11 @@ UNDER_MAIN = {"truthfulqa": ("avg_max_score",)}
 """Scores that count beside the main one."""
 
 
+def is_of_hundred(metric: str) -> bool:
+    """Whether a score goes from 0 to 100, by its name."""
+    return metric == PERCENT or metric.endswith("average")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRow:
     """One score of the untrained, the best and the last model."""
@@ -40,7 +45,7 @@ class ScoreRow:
     @property
     def decimals(self) -> int:
         """Scores from 0 to 100 have two that say anything."""
-        return 2 if self.metric == PERCENT or self.metric.endswith("average") else 4
+        return 2 if is_of_hundred(self.metric) else 4
 
     @property
     def change(self) -> float | None:
@@ -174,7 +179,8 @@ def other_metrics(results: Mapping[str, Any], main: str) -> list[str]:
         if isinstance(value, float) and name not in ("main_score", main):
             found.append(name)
         elif isinstance(value, Mapping):
-            found += [f"{name}.{inner}" for inner, number in value.items() if isinstance(number, float)]
+            inner_names = [inner for inner, number in value.items() if isinstance(number, float)]
+            found += [f"{name}.{inner}" for inner in inner_names if f"{name} {inner}" != main]
     return found
 
 

@@ -199,7 +199,7 @@ def group_rows(config: SFTConfig, lengths: Sequence[int]) -> list[Pack] | None:
 
 def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
     """Files and folders that will stand in the output folder, as a user finds them."""
-    files = ["run.json", "metrics.jsonl"]
+    files = ["run.json", "metrics.jsonl", *(["report.html"] if config.report_page else [])]
     if config.save_strategy != "no":
         every = config.save_steps if config.save_steps >= 1 else max(1, math.ceil(config.save_steps * steps))
         saves = [steps] if config.save_strategy == "epoch" or every >= steps else [int(every), steps]

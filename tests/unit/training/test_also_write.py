@@ -111,6 +111,7 @@ def test_training_ends_when_the_loss_on_held_out_rows_no_longer_falls(
         save_strategy="no",
         early_stopping_patience=3,
         also_write=[],
+        report_page=False,
     )
     assert run_training(ruin).steps == 3
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"final_model", "metrics.jsonl", "run.json"}

@@ -23,7 +23,8 @@ from sft.training.launch import warn
 
 OWN_FILES = (
     "run.json", "metrics.jsonl", "incidents.jsonl", "bad_rows.jsonl", "trainer_log.jsonl", "train_results.json",
-    "eval_results.json", "all_results.json",
+    "eval_results.json", "all_results.json", "eval_history.json", "eval_questions.jsonl", "data_summary.json",
+    "report.html",
 )  # fmt: skip
 """Removed with the checkpoints of a run that is started anew. What it writes anyway is not among them."""
 
