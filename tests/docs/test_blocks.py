@@ -14,6 +14,7 @@ import shlex
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from page_blocks import PAGES, ROOT, Block, blocks_of, relative
@@ -87,7 +88,13 @@ def commands_of(page: Path) -> list[str]:
     return [command for block in shell for command in block.commands()]
 
 
-@pytest.mark.parametrize("page", PAGES_HERE, ids=relative)
+def as_parameter(page: Path) -> Any:
+    """A page that trains takes seconds."""
+    trains = any(re.search(r"sft train|\.train\(\)|final_model", block.text) for block in blocks_of(page))
+    return pytest.param(page, id=relative(page), marks=[pytest.mark.slow] if trains else [])
+
+
+@pytest.mark.parametrize("page", [as_parameter(page) for page in PAGES_HERE])
 def test_blocks_run(page: Path, workplace: Workplace) -> None:
     ran: Counter[str] = Counter()
     for block in blocks_of(page):

@@ -14,6 +14,8 @@ from page_blocks import PAGES, ROOT, relative
 pytest.importorskip("sphinx", reason="what makes the site is not installed: pip install 'sft-kit[docs]'")
 pytest.importorskip("furo", reason="what makes the site is not installed: pip install 'sft-kit[docs]'")
 
+pytestmark = pytest.mark.slow
+
 NOT_IN_THE_SITE = {"README.md": "its first page is docs/index.md"}
 
 
