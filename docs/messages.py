@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "sft"
 GAP = "…"
 MARKER = re.compile(r"^<!-- from: (.+?) -->$", re.MULTILINE)
+DRAW = frozenset({"cli", "notebook", "report", "terminal"})
+"""Parts of the package that make texts to be shown: what their functions yield is no list of problems."""
+
 FEWEST_LETTERS = 9
 """Shorter ones are pieces that are put into other messages."""
 
@@ -36,12 +39,13 @@ def error_names() -> frozenset[str]:
 def messages_in(path: Path, errors: frozenset[str]) -> list[str]:
     """The messages of one file, in its order."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = dict.fromkeys(text for node in sources_in(tree, errors) for text in texts(node))
+    yielding = errors if path.relative_to(PACKAGE).parts[0] in DRAW else errors | {"Iterator[str]"}
+    found = dict.fromkeys(text for node in sources_in(tree, errors, yielding) for text in texts(node))
     return [text for text in found if len(re.sub(r"[\W_]", "", text)) >= FEWEST_LETTERS]
 
 
-def sources_in(tree: ast.Module, errors: frozenset[str]) -> Iterator[ast.AST]:
-    """Pieces of code whose texts are messages."""
+def sources_in(tree: ast.Module, errors: frozenset[str], returned: frozenset[str]) -> Iterator[ast.AST]:
+    """Pieces of code whose texts are messages; ``returned``: what functions that make them say they return."""
     made_by = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     for node in ast.walk(tree):
         match node:
@@ -59,16 +63,10 @@ def sources_in(tree: ast.Module, errors: frozenset[str]) -> Iterator[ast.AST]:
                     yield from args
             case ast.Call(func=ast.Name(id="refuse" | "refused"), args=args):
                 yield from args
-            case ast.FunctionDef(returns=returns, body=body) if returns is not None and makes_one(returns, errors):
+            case ast.FunctionDef(returns=returns, body=body) if returns and ast.unparse(returns) in returned:
                 yield from without_docstring(body)
             case _:
                 pass
-
-
-def makes_one(returns: ast.expr, errors: frozenset[str]) -> bool:
-    """Whether an annotation names an error, or the problems of a check."""
-    text = ast.unparse(returns)
-    return text in errors or text == "Iterator[str]"
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
