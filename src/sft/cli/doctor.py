@@ -24,6 +24,7 @@ OPTIONAL = {
     "tensorboard": "report_to: tensorboard",
     "wandb": "report_to: wandb",
     "mlflow": "report_to: mlflow",
+    "trackio": "report_to: trackio",
     "deepspeed": "deepspeed: ZeRO sharding across GPUs",
     "flash_attn": "attn_implementation: flash_attention_2",
     "liger_kernel": "use_liger_kernel",
