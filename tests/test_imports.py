@@ -1,7 +1,7 @@
 """Imports inside src/sft point one way, those inside functions and under TYPE_CHECKING included.
 
 cli -> dialects, training, evaluation, export, report -> generation, models, tasks, data, trackers, notebook
-    -> config -> errors
+    -> config -> terminal -> errors
 """
 
 from __future__ import annotations
