@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ TRAINING_BEGINS = "<!-- training -->"
 TRAINING_ENDS = "<!-- end of training -->"
 PACKAGES = ("sft-kit", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
 
+HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*?)(?:[:\[, (].*)?$")
 Kind = Literal["model", "adapter", "merged"]
 
 
@@ -58,7 +60,7 @@ def render_card(facts: TrainingFacts, *, kind: Literal["model", "adapter"], name
         "\n\n".join(
             part
             for part in (
-                _front_matter(facts.base_model, kind),
+                _front_matter(facts.base_model, kind, facts.sources),
                 f"# {name}",
                 f"{what} `{facts.base_model}`, made with sft-kit.",
                 training_section(facts),
@@ -154,15 +156,25 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _front_matter(base_model: str, kind: Kind) -> str:
-    """Metadata the hub reads. A base model that is a local folder has no name there, so it is left out."""
+def _front_matter(base_model: str, kind: Kind, sources: Sequence[DataSource] = ()) -> str:
+    """Metadata the hub reads. What is a local folder or file has no name there, so it is left out."""
     lines = ["---", f"library_name: {'peft' if kind == 'adapter' else 'transformers'}"]
-    if base_model.count("/") == 1 and not base_model.startswith((".", "/", "~")) and not Path(base_model).exists():
-        lines.append(f"base_model: {base_model}")
+    if (base := _hub_name(base_model)) is not None:
+        lines += [f"base_model: {base}", f"base_model_relation: {'adapter' if kind == 'adapter' else 'finetune'}"]
+    fetched = [_hub_name(source.path) for source in sources if source.sha256 is None]  # files have their hash
+    names = list(dict.fromkeys(name for name in fetched if name is not None))
+    if names:
+        lines += ["datasets:", *(f"- {name}" for name in names)]
     lines += ["pipeline_tag: text-generation", "tags:", "- sft", "- sft-kit"]
     if kind == "adapter":
         lines.append("- lora")
     return "\n".join([*lines, "---"])
+
+
+def _hub_name(text: str) -> str | None:
+    """OWNER/NAME where it can be one on the hub; a data set's subset and split stand behind it and are left out."""
+    name = HUB_NAME.match(text)
+    return None if name is None or Path(name[1]).exists() or Path(text).exists() else name[1]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

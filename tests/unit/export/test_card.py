@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
+from huggingface_hub import ModelCard
 
 from sft.export.card import DataSource, TrainingFacts, render_card, render_merged_card, training_section, write_card
 
@@ -27,6 +28,7 @@ def test_an_adapter_card_says_what_it_is_and_how_to_use_it(tmp_path: Path) -> No
     assert front_matter(card) == {
         "library_name": "peft",
         "base_model": "Qwen/Qwen3-0.6B",
+        "base_model_relation": "adapter",
         "pipeline_tag": "text-generation",
         "tags": ["sft", "sft-kit", "lora"],
     }
@@ -67,3 +69,23 @@ def test_a_merged_card_carries_the_training_over() -> None:
         base_model="b", adapter="out", figures={}, adapter_card="# another tool's card", name="merged"
     )
     assert "## Training" not in foreign
+
+
+def test_the_hub_reads_the_metadata_of_every_kind() -> None:
+    """Its own client parses the card; data sets of the hub are linked, files and folders of this machine are not."""
+    sources = [
+        DataSource(path="tatsu-lab/alpaca:main[train]", num_examples=3),
+        DataSource(path="tatsu-lab/alpaca[test]", num_examples=3),
+        DataSource(path="private/rows.jsonl", num_examples=1, sha256="f00d"),
+        DataSource(path="./local/folder"),
+        DataSource(path="/data/own"),
+    ]
+    facts = TrainingFacts(base_model="Qwen/Qwen3-0.6B", sources=sources)
+    for kind, relation in (("adapter", "adapter"), ("model", "finetune")):
+        read = ModelCard(render_card(facts, kind=kind, name="tuned")).data
+        assert (read.base_model, read.base_model_relation) == ("Qwen/Qwen3-0.6B", relation)
+        assert read.datasets == ["tatsu-lab/alpaca"]
+        assert "sft-kit" in read.tags
+    local = ModelCard(render_card(TrainingFacts(base_model="./model"), kind="model", name="tuned")).data
+    assert local.base_model is None
+    assert local.datasets is None
