@@ -135,7 +135,7 @@
 
   function curveName(chart, curve) {
     const run = page.runs.length > 1 ? page.runs[curve.run] : "";
-    const what = curve.name || (curve.style === "smooth" ? "mean of about " + spoken(curve.span) + " points" : "as logged");
+    const what = curve.name || (curve.style === "smooth" ? "mean" : "as logged");
     return [run, what].filter(Boolean).join(", ");
   }
 
