@@ -43,8 +43,10 @@ class SpeedOptions:
     )
     log_token_figures: bool = option(
         False,
-        "Log, beside the training loss, the mean entropy of the predictions of trained tokens (entropy, in nats) and "
-        "the share of these tokens that the model ranked first (token_accuracy). About a fifth more time in the loss.",
+        "Log, beside the training loss, the mean entropy of the predictions of trained tokens (entropy, in nats), the "
+        "share of these tokens that the model ranked first (token_accuracy), and the loss of each source (loss_of/...) "
+        "and of the first, second, ... answer of a conversation (loss_of_answer/...). About a fifth more time in the "
+        "loss.",
     )
     memory_check: str = option(
         "refuse",

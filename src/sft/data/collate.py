@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from sft.data.documents import find_documents
+from sft.data.loss_groups import LossGroups
 from sft.data.store import ExampleStore
 from sft.data.types import Batch, Example, Pack
 
@@ -110,6 +111,9 @@ class Collator:
     stretch: Stretch | None = None
     """Give this part of the rows only; ``documents`` are those of the whole rows."""
 
+    groups: LossGroups | None = None
+    """Add ``trained_groups``; not to parts of rows."""
+
     def __call__(self, rows: Sequence[Sequence[Example] | RowGroup]) -> Batch:
         return self._collate(_ungrouped(rows))
 
@@ -124,6 +128,7 @@ class Collator:
         positions = np.zeros(shape, np.int64)
         filled = np.zeros(shape, np.int64)
         spans: list[tuple[int, int]] = []
+        groups = [np.zeros((2, 0), np.int64)]
         for row, examples in enumerate(rows):
             start = 0
             for example in examples:
@@ -135,11 +140,15 @@ class Collator:
                 weights[row, start:stop] = 1.0 if example.weights is None else example.weights
                 positions[row, start:stop] = np.arange(stop - start)
                 spans.append((row * seq + start, stop - start))
+                if self.groups is not None:
+                    groups.append(self.groups.numbers(example, trained))
                 start = stop
             filled[row, :start] = 1
             positions[row, start:] = np.arange(seq - start)  # padding is a document of its own
         batch = Batch(input_ids=torch.from_numpy(ids), labels=torch.from_numpy(labels))
         batch["trained_slots"] = torch.from_numpy(np.flatnonzero(labels != NOT_TRAINED))
+        if self.groups is not None:
+            batch["trained_groups"] = torch.from_numpy(np.concatenate(groups, axis=1))
         if self.packed or self.stretch is not None:
             batch["position_ids"] = torch.from_numpy(positions)
         else:

@@ -29,15 +29,18 @@ def _rows(batch: Batch, first: int, stop: int) -> Batch:
             part[name] = batch[name][first:stop]  # type: ignore[literal-required]
     if "trained_slots" in batch:
         slots = batch["trained_slots"]
-        part["trained_slots"] = slots[(slots >= first * seq) & (slots < stop * seq)] - first * seq
+        inside = (slots >= first * seq) & (slots < stop * seq)
+        part["trained_slots"] = slots[inside] - first * seq
+        if "trained_groups" in batch:
+            part["trained_groups"] = batch["trained_groups"][:, inside]
     is_trained = part["labels"] != NOT_TRAINED
     weights = part.get("loss_weights", torch.ones_like(part["labels"], dtype=torch.float32))
     part["num_trained"] = float(weights[is_trained].sum(dtype=torch.float64))
     spans = _spans(batch, seq)
     part["num_tokens"] = sum(length for start, length in spans if first * seq <= start < stop * seq)
     if "documents" in batch:
-        inside = [(start - first * seq, length) for start, length in spans if first * seq <= start < stop * seq]
-        part["documents"] = _on(find_documents((stop - first) * seq, inside), batch["input_ids"].device)
+        here = [(start - first * seq, length) for start, length in spans if first * seq <= start < stop * seq]
+        part["documents"] = _on(find_documents((stop - first) * seq, here), batch["input_ids"].device)
     return part
 
 

@@ -200,6 +200,9 @@ class Batch(TypedDict, total=False):
     """int64 (batch, seq): 1 where a token is. Absent for packed rows, which are isolated by position_ids."""
     trained_slots: Any
     """int64 (trained,): slots of the flattened batch that have a label. Absent where a row is shared by processes."""
+    trained_groups: Any
+    """int64 (2, trained): source and answer of each of ``trained_slots``, as ``LossGroups`` numbers them. Absent where
+    no losses are added up by them."""
     loss_weights: Any
     """float32 (batch, seq). Absent when every weight is 1."""
     documents: Any

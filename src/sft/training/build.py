@@ -17,6 +17,7 @@ from transformers import (
 
 from sft.config import SFTConfig
 from sft.data.collate import Collator, Stretch, TrainingRows
+from sft.data.loss_groups import LossGroups
 from sft.data.token_batches import RowGroups
 from sft.models.attention import uses_documents
 from sft.models.context import ContextGroup
@@ -121,7 +122,7 @@ def build_trainer(
     trainer.offload_activations = config.offload_activations
     if isinstance(trainer, WalkTrainer):
         trainer.weigh = token_weight(config)
-        trainer.figures = TokenFigures() if config.log_token_figures else None
+        trainer.figures = TokenFigures(loss_groups(config, plan)) if config.log_token_figures else None
     trainer.pop_callback(PrinterCallback)  # our own progress takes its place
     take_care(trainer, folder, max_bad_steps=config.max_bad_steps, go_on=how_to_go_on(config))
     return trainer
@@ -159,10 +160,16 @@ def walk_trainer(
             weighted=weighted,
             by_document=uses_documents(model) or context is not None,
             stretch=None if context is None else Stretch(context.rank, context.size),
+            groups=loss_groups(config, plan),
         ),
         callbacks=callbacks,
         mesh=mesh,
     )
+
+
+def loss_groups(config: SFTConfig, plan: Plan) -> LossGroups | None:
+    """By what losses are added up where figures of tokens are asked for."""
+    return LossGroups.of(plan.data.train.examples.count_by_path()) if config.log_token_figures else None
 
 
 def build_reference(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | None:

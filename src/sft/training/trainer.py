@@ -116,6 +116,8 @@ class WalkTrainer(RunTrainer):
         num_items_in_batch: float | Tensor | None = None,
     ) -> Any:
         """This batch's share of the step's loss. Gradients are averaged over processes, hence the factor."""
+        if self.figures is not None:
+            self.figures.begin(inputs.get("trained_groups"))
         loss, outputs = self._summed_loss(model, inputs, weigh=self.weigh, watch=self.figures)
         if (balance := balance_loss(self.accelerator.unwrap_model(self.model), outputs)) is not None:
             loss = loss + balance * inputs["num_trained"]
