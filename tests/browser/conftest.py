@@ -18,9 +18,25 @@ AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="session")
-def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Run folders by name: quickstart, other, evaluated, declined (the
-    best is not the last), worse (the best is the untrained), longbench, stopped, incidents, large, hostile."""
+def browser() -> Iterator[Any]:
+    """Chromium without a window and without a network; the tests skip where it, or Playwright, is absent."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: make test-browser")
+    program = os.environ.get("SFT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip("no Chromium found: install it with the system's packages, or set SFT_CHROMIUM to its path")
+    with playwright.sync_playwright() as started:
+        # A container's root has no sandbox to use; the pages come from this test alone.
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def runs(browser: Any, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Run folders by name, made only where there is a browser for their pages.
+
+    declined: the best evaluation is not the last. worse: none beats the untrained model.
+    """
     folder = tmp_path_factory.mktemp("runs")
     model = tiny_model_folder
     evaluated = run_folders.evaluated(folder / "evaluated", model)
@@ -47,20 +63,6 @@ def pages(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> di
     folder = tmp_path_factory.mktemp("pages")
     alone = {name: write_page([run], folder / f"{name}.html") for name, run in runs.items()}
     return {**alone, "two": write_page([runs["quickstart"], runs["other"]], folder / "two.html")}
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium without a window and without a network; the tests skip where it, or Playwright, is absent."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: make test-browser")
-    program = os.environ.get("SFT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip("no Chromium found: install it with the system's packages, or set SFT_CHROMIUM to its path")
-    with playwright.sync_playwright() as started:
-        # A container's root has no sandbox to use; the pages come from this test alone.
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def luminance(page: Any) -> float:
     return sum(int(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]) / 3
 
 
-def test_a_large_run_stays_small(pages: dict[str, Path], show: Show) -> None:
+def test_a_large_run_stays_small(show: Show, pages: dict[str, Path]) -> None:
     """100,000 logged steps and 5,000 prompts: under 5 MB, and the page says what it leaves out."""
     assert pages["large"].stat().st_size < 5_000_000
     page = show("large").page

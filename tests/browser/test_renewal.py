@@ -14,7 +14,7 @@ Show = Callable[..., Opened]
 
 
 @pytest.fixture
-def going_on(runs: dict[str, Path], browser: object, tmp_path: Path) -> Path:
+def going_on(runs: dict[str, Path], tmp_path: Path) -> Path:
     """A run folder without a result."""
     return Path(shutil.copytree(runs["stopped"], tmp_path / "going-on"))
 
