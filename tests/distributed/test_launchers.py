@@ -31,6 +31,9 @@ def test_accelerate_and_deepspeed_start_two_processes(launch: Launch, settings: 
     )  # fmt: skip
     assert started.returncode == 0, started.stdout
     assert "2 processes over gloo on cpu, as asked: DDP" in started.stdout
+    for once in ("plan\n", "\nmodel\n", "step 1/2: loss", "step 2/2: loss", "\ndone: 2", "\nsaved: ", "\nnext:\n"):
+        assert started.stdout.count(once) == 1, once
+    assert not set("\r\x1b") & set(started.stdout)
     file = tmp_path / "zero2.json"
     block = {"type": "WarmupLR", "params": {"warmup_num_steps": "auto"}}
     auto = dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), "auto")

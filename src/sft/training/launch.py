@@ -89,12 +89,15 @@ def doing(what: str) -> AbstractContextManager[None]:
 def quiet_libraries() -> None:
     """Keep other libraries' bars and notices out of our output; their errors still show."""
     import torch
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     if not torch.accelerator.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns of what it finds out by itself
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    if not (is_main_process() and SCREEN.is_live):
+        disable_progress_bars()  # of downloads, which are nice to see where somebody looks, and nowhere else
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     if not is_main_process():

@@ -128,8 +128,8 @@ def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()
 @released_on_failure
 def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> AssembledRun:
     """Prepare the data, then start the process group, then load the model."""
-    quiet_libraries()
     SCREEN.quiet = config.quiet
+    quiet_libraries()
     config = packed_or_by_length(config)
     strategy = refuse_early(config)
     checkpoint = open_folder(config)

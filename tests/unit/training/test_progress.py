@@ -10,6 +10,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sft.terminal.screen import SCREEN
 from sft.training.base import Throughput
+from sft.training.launch import quiet_libraries
 from sft.training.progress import Pace, Progress
 
 
@@ -71,3 +72,15 @@ def test_one_process_speaks(is_first: bool, tmp_path: Any, capsys: pytest.Captur
     assert said[0] == "step 0: evaluation loss 2.0000 per trained token (30 of them)"
     assert said[1].startswith("step 1/2: loss 1.5000, 2,000 tokens/s, 800 of them trained, --:-- left")
     assert said[2:] == ["step 2: evaluation loss 1.0000 per trained token (30 of them), 2.0000 untrained"]
+
+
+def test_bars_of_downloads_are_for_those_who_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+
+    monkeypatch.setattr(SCREEN, "quiet", True)  # as good as a pipe
+    enable_progress_bars()
+    try:
+        quiet_libraries()
+        assert are_progress_bars_disabled()
+    finally:
+        enable_progress_bars()

@@ -11,6 +11,7 @@ from sft.data.sources.arrow_values import restore_row
 from sft.data.sources.spec import SourceSpec
 from sft.data.types import Row, Source
 from sft.errors import DataError
+from sft.terminal.screen import SCREEN
 
 _BATCH_ROWS = 1024
 
@@ -43,6 +44,8 @@ def _load_split(spec: SourceSpec, folder: str | None) -> Any:
 
 
 def _load(spec: SourceSpec, folder: str | None) -> Any:
+    if not SCREEN.is_live:
+        datasets.disable_progress_bars()
     try:
         if folder is not None:
             return datasets.load_from_disk(folder)
