@@ -35,7 +35,7 @@ test-fast: install ## the tests without the slow ones
 TRIALS ?= 200
 .PHONY: faults
 faults: install ## kill, damage and starve runs, and see that they go on as if nothing had happened
-	SFT_FAULT_TRIALS=$(TRIALS) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n 2 tests/faults
+	SFT_FAULT_TRIALS=$(TRIALS) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/faults
 
 .PHONY: test-engines
 test-engines: install ## a real SGLang and a real vLLM on the CPU (a quarter of an hour; tests/engines makes their environments)
@@ -62,7 +62,7 @@ check: $(VENV)/installed-dev ## format, lint, types, direction of imports
 
 # Ours beside other programs: figures into benchmarks/results, the page docs/benchmarks.md made of them. About twenty
 # minutes of a machine that does nothing else: make bench BENCH_DATA=alpaca_data.json BENCH_TOKENIZER=FOLDER
-BENCH ?= preparation training_step loss_memory generation start_up saving
+BENCH ?= preparation training_step loss_memory generation start_up checkpoints saving
 BENCH_ARGS_preparation = --data $(BENCH_DATA) --tokenizer $(BENCH_TOKENIZER)
 BENCH_ARGS_training_step = --data $(BENCH_DATA)
 BENCH_ARGS_start_up = --data $(BENCH_DATA)

@@ -1,10 +1,12 @@
 """What a checkpoint costs beside transformers' own, of the same trainer after the same step, in turns.
 
-    python benchmarks/checkpoints.py [--megabytes 300 1000] [--rounds 7] [--folder DIR]
+    python benchmarks/checkpoints.py [--megabytes 100 300 1000] [--rounds 9] [--folder DIR]
 
-Written by transformers: weights, optimizer, schedule, random states, straight into the folder, not waited for. Ours
-besides: hashes, a manifest, every byte on the disk, and the rename. In the background: what training waits for while a
-copy is made. Restored: optimizer state from ``optimizer.pt``, and mapped from ours.
+Written by transformers: weights, optimizer, schedule, random states, straight into the folder, not waited for; and once
+more with every file and folder of it synced, which is what makes it last. Ours: the same contents with hashes, a
+manifest, every byte on the disk, and the rename. *Stands still*: what training waits for where a copy is written in the
+background. *Restored*: optimizer state from ``optimizer.pt``, and mapped from ours. Before each of them
+the disk is waited for, so that nobody pays for another.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -24,36 +25,45 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-import transformers
+from rounds import OURS, Figures, Result, column, publish, versions_of
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, Trainer
 
 from sft.config import SFTConfig
+from sft.training.checkpoints.disk import sync_file
 from sft.training.checkpoints.keeper import CheckpointKeeper
 from sft.training.checkpoints.layout import STATES, TENSORS
 from sft.training.checkpoints.manifest import damage
 from sft.training.checkpoints.states import from_plain
 from sft.training.run import assemble
 
+PLAIN = "transformers"
+SYNCED = "transformers, then synced"
+
 STEP = 1_000
 """The first step that checkpoints are named by; each gets one of its own."""
 
 
 def main() -> None:
-    """Print a table, one line a size."""
+    """Measure, print and write the result: a part for every size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[300, 1000])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--folder", type=Path, default=None, help="on the disk that is measured")
     args = parser.parse_args()
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {platform.machine()}, medians of "
-          f"{args.rounds} rounds in turns; times in seconds")  # fmt: skip
     for megabytes in args.megabytes:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            trainer = trained(Path(folder), megabytes)
-            figures = measure(trainer, Path(folder) / "run", args.rounds)
-        print(json.dumps({"checkpoint_MB": megabytes, **figures}))
+            result = measure(trained(Path(folder), megabytes), Path(folder) / "run", args.rounds)
+        publish("checkpoints", about={"megabytes": megabytes}, parts={f"{megabytes:,} MB": result})
+        for name, found in result["measured"].items():
+            print(f"{megabytes:,} MB, {name}: " + ", ".join(
+                f"{key} {statistics.median(column(found, key)):.3f}" for key in ("seconds", "stall", "restore")
+            ))  # fmt: skip
+        for plain in (PLAIN, SYNCED):
+            pairs = zip(*(column(result["measured"][name], "seconds") for name in ("ours", plain)), strict=True)
+            ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+            print(f"{megabytes:,} MB: ours takes {ratio:.3f} of {plain} (median of the rounds)", flush=True)
 
 
 def trained(folder: Path, megabytes: int) -> Any:
@@ -99,44 +109,48 @@ def trained(folder: Path, megabytes: int) -> Any:
     return run.trainer
 
 
-def measure(trainer: Any, folder: Path, rounds: int) -> dict[str, float]:
-    """Seconds by way of saving and restoring, and what ours costs beside theirs, round by round."""
+def measure(trainer: Any, folder: Path, rounds: int) -> Result:
+    """Seconds of each way to save, round by round."""
     keeper = {
         behind: CheckpointKeeper(folder, background=behind, identity={"fingerprints": {}}) for behind in (False, True)
     }
-    times: dict[str, list[float]] = {}
 
-    def save(name: str, way: Callable[[], None]) -> Path:
-        trainer.state.global_step += 1
+    def plain() -> None:
+        Trainer._save_checkpoint(trainer, trainer.model, None)
+
+    def synced() -> None:
+        plain()
         place = folder / f"checkpoint-{trainer.state.global_step}"
-        times.setdefault(name, []).append(seconds(way))
-        return place
+        for path in (*(path for path in place.rglob("*") if path.is_file()), place, folder):
+            sync_file(path)
 
     def ours(behind: bool) -> None:
         trainer.keeper = keeper[behind]
         trainer._save_checkpoint(trainer.model, None)
 
-    trainer.state.global_step = STEP
-    trainer.args.save_total_limit = None
-    for place in range(rounds + 1):  # the first warms up
-        os.sync()
-        theirs = save("transformers", lambda: Trainer._save_checkpoint(trainer, trainer.model, None))
-        os.sync()
-        safe = save("ours", lambda: ours(False))
-        os.sync()
-        started = time.perf_counter()
-        behind = save("stall in the background", lambda: ours(True))
-        trainer.finish_saving()
-        times.setdefault("whole in the background", []).append(time.perf_counter() - started)
-        for name, way in restoring(trainer, theirs, safe).items():
-            times.setdefault(name, []).append(seconds(way))
-        if place == 0:
-            times.clear()
-        for path in (theirs, safe, behind):
+    trainer.state.global_step, trainer.args.save_total_limit = STEP, None
+    ways = {PLAIN: plain, SYNCED: synced, "ours": lambda: ours(False), "behind": lambda: ours(True)}
+    measured: dict[str, list[Figures]] = {name: [] for name in (PLAIN, SYNCED, "ours")}
+    busy = []
+    for number in range(rounds + 1):  # the first warms up
+        busy.append(round(os.getloadavg()[0], 2))
+        took, places = {}, {}
+        for name in ways if number % 2 else reversed(ways):
+            trainer.state.global_step += 1
+            places[name] = folder / f"checkpoint-{trainer.state.global_step}"
+            os.sync()
+            took[name] = seconds(ways[name])
+            trainer.finish_saving()
+        restored = {name: seconds(way) for name, way in restoring(trainer, places[PLAIN], places["ours"]).items()}
+        for path in places.values():
             shutil.rmtree(path)
-    figures = {name: round(statistics.median(one), 3) for name, one in times.items()}
-    ratios = [mine / plain for mine, plain in zip(times["ours"], times["transformers"], strict=True)]
-    return {**figures, "ours / transformers": round(statistics.median(ratios), 3)}
+        if number == 0:
+            continue
+        for name in (PLAIN, SYNCED):
+            measured[name].append({"seconds": took[name], "stall": took[name], "restore": restored["theirs"]})
+        mine = {"seconds": took["ours"], "stall": took["behind"], "restore": restored["ours"]}
+        measured["ours"].append({**mine, "verify": restored["verify"], "versions": versions_of(OURS)})
+    return {"measured": measured, "skipped": {}, "rounds": rounds, "load_before_each": busy[1:]}
 
 
 def restoring(trainer: Any, theirs: Path, safe: Path) -> dict[str, Callable[[], object]]:
@@ -149,7 +163,7 @@ def restoring(trainer: Any, theirs: Path, safe: Path) -> dict[str, Callable[[], 
     def read() -> None:
         trainer.optimizer.load_state_dict(torch.load(theirs / "optimizer.pt", weights_only=True))
 
-    return {"restore transformers": read, "restore ours": mapped, "verify": lambda: damage(safe)}
+    return {"theirs": read, "ours": mapped, "verify": lambda: damage(safe)}
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -91,6 +91,17 @@ def under(limit: float, words: str, name: str, key: str = "seconds") -> Callable
     return lambda parts: quotient(limit, middle(part_of(parts, words), name, key))
 
 
+def within(times: float, words: str, name: str) -> Callable[[dict[str, Result]], float | None]:
+    """So many times their seconds, over ours: at least 1 where it is kept."""
+    ratio = slower(words, name)
+
+    def value(parts: dict[str, Result]) -> float | None:
+        found = ratio(parts)
+        return None if found is None else times * found
+
+    return value
+
+
 def first_step_ratio(parts: dict[str, Result]) -> float | None:
     """1.3 times the bare imports over our time to the first step: at least 1 where it is kept."""
     part = part_of(parts, "first step")
@@ -189,6 +200,25 @@ Column("seconds", "seconds", "{:.2f}"),),
             Goal("a plan of the configuration within 0.15 s (1 = just)", 1, under(0.15, "Answers", PLAN)),
             Goal("the schema within 0.3 s (1 = just)", 1, under(0.3, "Answers", "sft schema")),
             Goal("the first step within 1.3 times the bare imports (1 = just)", 1, first_step_ratio),
+        ),
+    ),
+    Section(
+        "checkpoints",
+        "Writing a checkpoint",
+        """The same trainer after the same step, weights and Adam's two moments, on a local disk. transformers' own
+        files are not waited for, and in the second row synced one by one; ours are hashed, synced, listed in a
+        manifest and renamed into place. *Stands still*: what training waits for; ours where it is written in the
+        background. *Restored*: the optimizer's state, ours mapped: its pages are read when a step needs them.""",
+        "python benchmarks/checkpoints.py",
+        (
+            Column("seconds", "written, s", "{:.3f}"),
+            Column("stall", "stands still, s", "{:.3f}"),
+            Column("restore", "restored, s", "{:.3f}"),
+        ),
+        goals=(
+            Goal("100 MB: within 1.1 times transformers' own (1 = just)", 1, within(1.1, "100 MB", "transformers")),
+            Goal("300 MB: the same", 1, within(1.1, "300 MB", "transformers")),
+            Goal("1,000 MB: the same", 1, within(1.1, "1,000 MB", "transformers")),
         ),
     ),
     Section(

@@ -3,11 +3,12 @@
     python nursery.py     reads one JSON object a line, does what it says, and answers with one line
 
 An order: ``config`` (options of a run), and how it dies: ``after`` (seconds from its start to kill -9, or to the number
-``signal``, which comes ``times``), ``at`` (the number of the write or delete in the run folder before which it kills
-itself), or neither. ``here`` runs it without a child. ``script`` names a function of ``scripts.py`` that is called in
-the child before the run; ``limit`` is the largest file in bytes that it may write. ``ranks``: so many children are one
-run, as a launcher starts them, each in the network namespace that ``hosts`` names for it; ``strikes`` is what happens
-to one of them (``misfortune.py``: rank, step, what), ``patience`` the seconds that the others have after its failure.
+``signal``, which comes ``times``; SIGSTOP, for ``asleep`` seconds), ``at`` (the number of the write or delete in its
+folder before which it kills itself), or neither. ``here`` runs it without a child. ``script`` names a function of
+``scripts.py`` that is called in the child before the run; ``limit`` is the largest file in bytes that it may write.
+``ranks``: so many children are one run, as a launcher starts them, each in the network namespace that ``hosts`` names
+for it; ``strikes`` is what happens to one of them (``misfortune.py``: rank, step, what), ``patience`` the seconds that
+the others have after its failure.
 
 The answer: ``died`` (by a signal), ``error`` (its message), ``points`` (writes and deletes so far), ``said`` (its
 standard error), ``seconds``; of several ranks it is the first one's, with the answers of all in ``ranks``.
@@ -227,6 +228,9 @@ def send(child: int, order: dict[str, Any]) -> None:
     for _ in range(order.get("times", 1)):
         os.kill(child, order.get("signal", signal.SIGKILL))
         time.sleep(0.01)
+    if order.get("signal") == signal.SIGSTOP:
+        time.sleep(order["asleep"])
+        os.kill(child, signal.SIGCONT)
 
 
 def warm_up(order: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from sft.errors import ConfigError
 from sft.training.checkpoints.lock import LOCK, hold_folder, release_folder
 
-from .conftest import Case, Nursery, Straight
+from .conftest import Case, Nursery, Straight, difference
 
 STARTS = 20
 
@@ -107,3 +109,16 @@ def test_the_same_process_may_hold_it_twice_and_its_children_hold_nothing(
         os.waitpid(child, 0)
     os.close(ready)
     os.close(told)
+
+
+@pytest.mark.parametrize(
+    "name", ["with spaces 'and' \"quotes\" {0} %s", "ordner-\u00fc-\u8fd0\u884c-\U0001f9ea", "x" * 180]
+)
+def test_folders_of_any_name(
+    name: str, nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path
+) -> None:
+    reference, fine = straight("full"), case("a run folder of an unusual name, killed and gone on with")
+    config = {**reference.config, "output_dir": str(tmp_path / name)}
+    nursery.run(config, after=reference.seconds / 2)
+    seen = nursery.run(config)
+    fine.note(not seen["error"] and not difference(tmp_path / name, reference), seen)

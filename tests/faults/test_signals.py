@@ -36,6 +36,18 @@ def test_signals_at_random_times(
         stopped.note(orderly and not wrong, f"trial {trial}: {said[:300]} / {wrong}")
 
 
+def test_a_run_that_is_put_to_sleep(
+    nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path
+) -> None:
+    chosen, woken = random.Random(4), case("SIGSTOP at a random time, then SIGCONT")
+    for trial in range(max(1, TRIALS // 20)):
+        reference, folder = straight("full"), tmp_path / str(trial)
+        config = {**reference.config, "output_dir": str(folder), "save_in_background": trial % 2 == 0}
+        after = chosen.uniform(0.1, reference.seconds * 0.9)
+        seen = nursery.run(config, after=after, signal=signal.SIGSTOP, asleep=0.3)
+        woken.note(not seen["died"] and not seen["error"] and not difference(folder, reference), seen)
+
+
 def test_a_signal_in_an_evaluation_by_generation(
     nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import WandbCallback
 
 from sft.errors import CheckpointError, ConfigError
-from sft.training.checkpoints import block_file, lock, tensor_file
+from sft.training.checkpoints import block_file, lock, manifest, tensor_file
 from sft.training.checkpoints.block_file import write_all
 from sft.training.checkpoints.caught import catching_weights
 from sft.training.checkpoints.disk import append_line
@@ -264,3 +264,13 @@ def test_without_locks_of_the_file_system_the_process_that_is_named_counts(
     lock.hold_folder(tmp_path)
     lock.release_folder(tmp_path)
     assert not (tmp_path / lock.LOCK).exists()
+
+
+def test_a_checkpoint_of_another_format_is_named_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "checkpoint-5"
+    folder.mkdir()
+    monkeypatch.setattr(manifest, "FORMAT", 2)
+    manifest.write_manifest(folder, 5, {})
+    assert manifest.damage(folder) == []
+    monkeypatch.undo()
+    assert manifest.damage(folder) == ["manifest.json is of format 2; this version of sft-kit reads 1"]
