@@ -33,6 +33,15 @@ def test_commands_within_sentences_take_what_they_are_given(page: Path) -> None:
         assert [flag for flag in flags if flag not in {*known_flags(words[1]), "--help"}] == [], span
 
 
+def test_contents_name_each_page_once() -> None:
+    listed = re.findall(
+        r"^- \[[^]]+\]\((\S+\.md)\)", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(listed) == len(set(listed))
+    there = {relative(page) for page in PAGES} - {"README.md", "docs/index.md"}
+    assert {relative((ROOT / "docs" / name).resolve()) for name in listed} == there
+
+
 def test_programs_within_sentences_exist() -> None:
     """`python some/file.py`, in a sentence or indented: the file is there."""
     named = {
