@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sft.report.curves import draw_curve, say_thinned
+from sft.report.families import draw_families, is_of_family
 from sft.report.figures import spoken
 from sft.report.safe import shown
 from sft.report.story import Mark, RunStory, Series
-from sft.report.thinning import FEW, STRETCHES, Drawn, smooth, thin
-from sft.report.verdict import COMBINED_OF, is_of_hundred
+from sft.report.thinning import FEW, STRETCHES, smooth, thin
 
 MOST_POINTS = 60_000
 """Of all curves of a page together; several runs share them."""
@@ -58,18 +59,20 @@ def draw_charts(stories: Sequence[RunStory]) -> list[dict[str, Any]]:
     logged = dict.fromkeys(name for story in stories for name in story.logged.series if name not in UNDRAWN)
     usual = [kind for kind in USUAL if kind.metric in logged]
     known = {kind.metric for kind in USUAL}
-    rest = [name for name in logged if name not in known]
+    rest = [name for name in logged if name not in known and not is_of_family(name)]
     more = [ChartKind(metric=name, title=name, unit="as logged", smoothed=True, log=True) for name in rest]
     kinds = [*usual, *more[: MOST_CHARTS - len(usual)]]
     few, stretches = _fineness(len(stories) * max(1, len(kinds)))
-    charts = (_draw(kind, stories, few, stretches) for kind in kinds)
-    return [{**chart, "usual": chart["id"] in known} for chart in charts if chart["curves"]]
+    charts = [_draw(kind, stories, few, stretches) for kind in kinds]
+    drawn = [{**chart, "usual": chart["id"] in known} for chart in charts if chart["curves"]]
+    families = draw_families(stories, few, stretches)
+    return [*drawn[:2], *families, *drawn[2:]]
 
 
 def undrawn_figures(stories: Sequence[RunStory]) -> list[str]:
     """Names of figures that were logged and have no chart, because there are too many."""
     logged = dict.fromkeys(name for story in stories for name in story.logged.series if name not in UNDRAWN)
-    rest = [name for name in logged if name not in {kind.metric for kind in USUAL}]
+    rest = [name for name in logged if name not in {kind.metric for kind in USUAL} and not is_of_family(name)]
     return rest[MOST_CHARTS - len(USUAL) :]
 
 
@@ -87,10 +90,10 @@ def _draw(kind: ChartKind, stories: Sequence[RunStory], few: int, stretches: int
             continue
         smoothed = smooth(series) if kind.smoothed else None
         drawn = thin(series, few=few, stretches=stretches)
-        curves.append(_curve(number, drawn, "faint" if smoothed else "plain"))
+        curves.append(draw_curve(number, drawn, "faint" if smoothed else "plain"))
         if smoothed is not None:
             mean, span = smoothed
-            curves.append({**_curve(number, thin(mean, few=few, stretches=stretches), "smooth"), "span": span})
+            curves.append({**draw_curve(number, thin(mean, few=few, stretches=stretches), "smooth"), "span": span})
     return {
         "id": kind.metric,
         "title": kind.title,
@@ -99,20 +102,8 @@ def _draw(kind: ChartKind, stories: Sequence[RunStory], few: int, stretches: int
         "group": "course",
         "curves": curves,
         "said": describe(kind, [(story.name, story.logged.series.get(kind.metric)) for story in stories]),
-        "thinned": _thinned(curves),
+        "thinned": say_thinned(curves),
     }
-
-
-def _curve(number: int, drawn: Drawn, style: str) -> dict[str, Any]:
-    return {"run": number, "style": style, "x": drawn.series.steps, "y": drawn.series.values, "of": drawn.of}
-
-
-def _thinned(curves: Iterable[dict[str, Any]]) -> str | None:
-    left = [curve for curve in curves if curve["style"] != "smooth" and len(curve["x"]) < curve["of"]]
-    if not left:
-        return None
-    drawn, logged = sum(len(curve["x"]) for curve in left), sum(curve["of"] for curve in left)
-    return f"{drawn:,} of {logged:,} logged points"
 
 
 def describe(kind: ChartKind, found: Sequence[tuple[str, Series | None]]) -> str:
@@ -150,63 +141,3 @@ def few_of(marks: Sequence[Mark], most: int = MOST_MARKS) -> list[Mark]:
     if len(marks) <= most:
         return list(marks)
     return [marks[at * (len(marks) - 1) // (most - 1)] for at in range(most)]
-
-
-def score_charts(stories: Sequence[RunStory]) -> list[dict[str, Any]]:
-    """Scores over the evaluated steps, in a chart for each kind of scale; empty with fewer than three evaluations."""
-    found = [curve for number, story in enumerate(stories) for curve in _score_curves(number, story)]
-    charts = []
-    for scale, title in SCALES.items():
-        curves = [curve for curve in found if curve["scale"] == scale]
-        kept = fewer_tasks(curves)
-        if not kept:
-            continue
-        unit = "main score of each task" if scale != "combined" else "of TruthfulQA and QMSum"
-        few = (
-            f"{len(kept)} of {len(curves)} curves; every score is in the table above"
-            if len(kept) < len(curves)
-            else None
-        )
-        charts.append(
-            {
-                **{"id": f"scores-{scale}", "title": title, "unit": unit, "log": False, "group": "scores"},
-                **{"curves": kept, "thinned": few, "usual": True},
-                "said": f"{title}: those of the tables above, over the evaluated steps.",
-            }
-        )
-    return charts
-
-
-def fewer_tasks(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many as can be told apart: where there are more, those that others are the average of go first."""
-    if len(curves) <= MOST_TASKS:
-        return curves
-    names = {curve["name"] for curve in curves}
-    return [curve for curve in curves if curve["name"].rpartition("/")[0] not in names][:MOST_TASKS]
-
-
-MOST_TASKS = 8
-SCALES = {"combined": "Combined score", "1": "Scores from 0 to 1", "100": "Scores from 0 to 100"}
-
-
-def _score_curves(number: int, story: RunStory) -> Iterator[dict[str, Any]]:
-    entries = [entry for entry in story.history.entries if entry.failure is None]
-    if len(entries) < 3:
-        return
-    if any(task in entry.results for entry in entries for task in COMBINED_OF):
-        combined = [(entry.step, entry.combined_score) for entry in entries if entry.combined_score is not None]
-        yield _scores_of(number, "combined", "combined", combined)
-    for task in dict.fromkeys(task for entry in entries for task in entry.results):
-        scores = [(entry.step, entry.results.get(task, {}).get("main_score")) for entry in entries]
-        kept = [(step, float(score)) for step, score in scores if isinstance(score, int | float)]
-        metric = next((entry.results[task].get("main_metric") for entry in entries if task in entry.results), None)
-        is_percent = is_of_hundred(str(metric)) or any(abs(score) > 1 for _, score in kept)
-        yield _scores_of(number, task, "100" if is_percent else "1", kept)
-
-
-def _scores_of(number: int, name: str, scale: str, scores: Sequence[tuple[int, float]]) -> dict[str, Any]:
-    steps, values = [step for step, _ in scores], [score for _, score in scores]
-    return {
-        **{"run": number, "style": "plain", "name": name, "scale": scale},
-        **{"x": steps, "y": values, "of": len(steps)},
-    }

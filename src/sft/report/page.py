@@ -23,13 +23,13 @@ from sft.report.charts import (
     draw_charts,
     draw_marks,
     few_of,
-    score_charts,
     undrawn_figures,
 )
 from sft.report.names import METRICS, PAGE, RECORD, SUMMARY
 from sft.report.reading import read_runs
 from sft.report.repeating import commands_after, flat, machine_rows, option_rows, plain, train_command
 from sft.report.safe import script_json, shown
+from sft.report.score_charts import score_charts
 from sft.report.side_by_side import FittedAnswers, fit_answers
 from sft.report.story import Mark, RunStory
 from sft.report.training_data import row_account, rows_of_tokens, token_parts

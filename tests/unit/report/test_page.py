@@ -51,6 +51,21 @@ def test_curves_are_the_logged_figures(folder: Path, tmp_path: Path) -> None:
         assert curve["of"] == len(curve["x"])
 
 
+def test_losses_of_sources_and_answers_share_a_chart_each(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    lines = [
+        {"step": step, "loss": 2.0, "loss_of/a.jsonl": 1.0 + step, "loss_of/other_sources": 3.0, "loss_of_answer/1": 4.0}
+        for step in range(1, 9)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    page = page_of(folder, output=tmp_path / "page.html")
+    curves = page.chart("loss_of/")["curves"]
+    assert [curve["name"] for curve in curves] == ["a.jsonl", "other sources"]
+    assert (curves[0]["x"], curves[0]["y"]) == logged(folder, "loss_of/a.jsonl")
+    assert [curve["name"] for curve in page.chart("loss_of_answer/")["curves"]] == ["answer 1"]
+    assert [chart["id"] for chart in page.data["charts"] if "loss_of" in chart["id"]] == ["loss_of/", "loss_of_answer/"]
+
+
 def test_losses_before_and_after(folder: Path, tmp_path: Path) -> None:
     result = read_json(folder / "run.json")["result"]
     (table,) = page_of(folder, output=tmp_path / "page.html").root.part("better").classed("losses")

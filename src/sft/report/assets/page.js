@@ -140,7 +140,7 @@
   }
 
   function curveColour(chart, curve, number) {
-    const byCurve = chart.group === "scores" && page.runs.length === 1;
+    const byCurve = chart.named && page.runs.length === 1;
     return colour("run-" + ((byCurve ? number : curve.run) % 8));
   }
 
@@ -332,13 +332,13 @@
       });
       caption.append(button);
     }
-    const keyed = chart.group === "scores" ? chart.curves : page.runs.length > 1 ? chart.curves.filter((curve) => curve.style !== "smooth") : [];
+    const keyed = chart.named ? chart.curves : page.runs.length > 1 ? chart.curves.filter((curve) => curve.style !== "smooth") : [];
     if (keyed.length) {
       const keys = make("ul", { class: "keys" });
       keyed.forEach((curve, number) => {
         const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-        const item = make("li", {}, swatch, chart.group === "scores" ? curveName(chart, curve) : page.runs[curve.run]);
-        swatch.className += " run-" + ((chart.group === "scores" && page.runs.length === 1 ? number : curve.run) % 8);
+        const item = make("li", {}, swatch, chart.named ? curveName(chart, curve) : page.runs[curve.run]);
+        swatch.className += " run-" + ((chart.named && page.runs.length === 1 ? number : curve.run) % 8);
         keys.append(item);
       });
       figure.append(keys);
