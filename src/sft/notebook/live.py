@@ -31,6 +31,9 @@ COLUMNS = {
 }
 """Logged name -> head of its column, how its numbers are written."""
 
+TABLE = "border-collapse:collapse;color:inherit;font-variant-numeric:tabular-nums"
+CELL = "text-align:right;padding:1px 8px"
+
 
 def in_notebook() -> bool:
     """Whether this is a kernel of Jupyter (JupyterLab, VS Code, Colab, ...) and not a terminal."""
@@ -139,10 +142,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     shown = [name for name in COLUMNS if any(name in row for row in latest)]
     if not shown:
         return ""
-    heads = "".join(f"<th>{COLUMNS[name][0]}</th>" for name in shown)
-    lines = ("".join(f"<td>{_written(row.get(name), COLUMNS[name][1])}</td>" for name in shown) for row in latest)
+    heads = "".join(f"<th style='{CELL}'>{COLUMNS[name][0]}</th>" for name in shown)
+    lines = (
+        "".join(f"<td style='{CELL}'>{_written(row.get(name), COLUMNS[name][1])}</td>" for name in shown)
+        for row in latest
+    )
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table style='{TABLE}'><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _written(value: float | None, form: str) -> str:

@@ -13,4 +13,5 @@ def framed(page: Path) -> str:
     """The page as an inline frame: it needs no server, and its scripts can reach nothing outside of it."""
     text = escape(page.read_text(encoding="utf-8"), quote=True)
     style = f"width:100%;height:{HEIGHT}px;border:1px solid #8884"
-    return f'<iframe srcdoc="{text}" sandbox="allow-scripts" title="the page of the run" style="{style}"></iframe>'
+    frame = f'<iframe srcdoc="{text}" sandbox="allow-scripts" title="the page of the run" style="{style}"></iframe>'
+    return f"<div>{frame}</div>"

@@ -16,6 +16,19 @@ KNOWN = ("tensorboard", "wandb", "mlflow", "trackio")
 """Trackers that are ours; transformers knows more."""
 
 
+UNREAD = {
+    "wandb": ("WANDB_LOG_MODEL", "WANDB_WATCH"),
+    "mlflow": ("HF_MLFLOW_LOG_ARTIFACTS", "MLFLOW_NESTED_RUN", "MLFLOW_TAGS"),
+}
+"""What speaks to transformers' callbacks of these trackers, and not to ours: uploads of checkpoints and the like."""
+
+
+def unread_variables(names: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The variables of ``UNREAD`` that ask for something."""
+    of_ours = [variable for name in names for variable in UNREAD.get(name, ())]
+    return [name for name in of_ours if environment.get(name, "false").lower() not in ("false", "0", "")]
+
+
 class Trackers:
     """The trackers of a run.
 

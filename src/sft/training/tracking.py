@@ -14,10 +14,10 @@ from sft.errors import TrainingStopped
 from sft.evaluation.history import EvaluationHistory
 from sft.report.names import PAGE
 from sft.trackers.names import named
-from sft.trackers.several import Trackers, make_trackers
+from sft.trackers.several import Trackers, make_trackers, unread_variables
 from sft.trackers.tracker import Ending, RunFacts
 from sft.training.arguments import our_trackers
-from sft.training.launch import warn
+from sft.training.launch import announce, warn
 from sft.training.record import read_record
 from sft.training.tracked_answers import answer_tables, question_table, scores
 
@@ -117,6 +117,11 @@ class Tracking(TrainerCallback):  # type: ignore[misc]
 def tracking(config: SFTConfig) -> Tracking | None:
     """What tells the trackers of a config; None where none of ours is asked for."""
     names = our_trackers(config.report_to)
+    for variable in unread_variables(names):
+        announce(
+            f"note: {variable} speaks to transformers' own callback, which this run does not use: checkpoints stay in "
+            "output_dir, and nothing of the environment but what docs/trackers.md names is read"
+        )
     return Tracking(make_trackers(names, warn), config) if names else None
 
 

@@ -199,3 +199,32 @@ def see_trackio(run: Path, run_id: str, result: RunResult) -> None:
     tables = {line["step"]: line[ANSWERS]["_value"] for line in lines if ANSWERS in line}
     assert [row["answer"] for row in tables[4]] == answers_of(run, 4)
     assert [one["name"] for one in SQLiteStorage.list_artifacts("huggingface")] == ["page"]
+
+
+def test_a_tracker_that_cannot_write_does_not_stop_the_run(
+    own_machine: Listener,
+    tiny_model_folder: Path,
+    alpaca_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "a file" / "below"))
+    result = run_training(
+        SFTConfig(
+            model_name_or_path=str(tiny_model_folder),
+            data_path=str(alpaca_file),
+            output_dir=str(tmp_path / "run"),
+            cache_dir=str(tmp_path / "cache"),
+            report_to="tensorboard",
+            report_page=False,
+            max_steps=2,
+            logging_steps=1,
+            save_strategy="no",
+            per_device_train_batch_size=2,
+        )
+    )
+    assert result.steps == 2
+    said = capsys.readouterr().err
+    assert said.count("tensorboard is left out from here on: it could not begin: NotADirectoryError") == 1

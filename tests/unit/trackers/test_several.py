@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sft.trackers.names import named
-from sft.trackers.several import KNOWN, Trackers, make_trackers
+from sft.trackers.several import KNOWN, Trackers, make_trackers, unread_variables
 from sft.trackers.tracker import Ending, RunFacts, Table, Tracker
 
 TOKEN = "hf_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0hJ3kM6"
@@ -97,6 +97,12 @@ def test_a_run_is_gone_on_with_by_its_id() -> None:
 
 def test_ours_are_known_by_the_names_of_report_to() -> None:
     assert make_trackers(["comet_ml", *reversed(KNOWN), "wandb"], print).names == tuple(reversed(KNOWN))
+
+
+def test_what_only_transformers_reads_is_not_passed_over_in_silence() -> None:
+    environment = {"WANDB_LOG_MODEL": "checkpoint", "WANDB_WATCH": "false", "MLFLOW_TAGS": '{"a": "b"}'}
+    assert unread_variables(["tensorboard", "wandb"], environment) == ["WANDB_LOG_MODEL"]
+    assert unread_variables(["mlflow"], environment) == ["MLFLOW_TAGS"]
 
 
 def test_figures_say_what_they_count() -> None:
