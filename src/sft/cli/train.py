@@ -9,7 +9,7 @@ from pathlib import Path
 from sft.cli.options import add_config_arguments, config_from
 from sft.config import SFTConfig, require_data
 from sft.terminal.plain import as_json
-from sft.terminal.screen import SCREEN, columns, is_terminal
+from sft.terminal.screen import SCREEN, columns, is_terminal, route_warnings
 
 HELP = "train a model on your data, save it, and record what was done"
 
@@ -36,6 +36,8 @@ def _train(config: SFTConfig, *, as_object: bool, owns_process: bool) -> int:
     from sft.training.start_up import import_engine
 
     if owns_process:
+        if is_main_process():
+            route_warnings()
         import_engine(config)
     from sft.training.run import run_training
 

@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -123,6 +124,22 @@ class Screen:
 
 
 SCREEN = Screen()
+
+
+def route_warnings() -> None:
+    """Let Python's warnings be lines that stay, too, not words behind the line that changes. For a process of ours."""
+
+    def show(
+        text: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        SCREEN.say(warnings.formatwarning(text, category, filename, lineno).rstrip())
+
+    warnings.showwarning = show
 
 
 def is_terminal(stream: Any, environment: Mapping[str, str] = os.environ) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import warnings
 
 import pytest
 
@@ -108,6 +109,20 @@ def test_quiet_is_broken_only_by_what_must_be_heard(capsys: pytest.CaptureFixtur
     shown.say("plan")
     shown.say("the disk is full", must_be_heard=True)
     assert capsys.readouterr().err == "the disk is full\n"
+
+
+def test_warnings_are_lines_that_stay(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Screen(terminal)
+    monkeypatch.setattr(screen, "SCREEN", shown)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # given back in the end
+    screen.route_warnings()
+    shown.show(lambda width: "step 1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning(UserWarning("old \x1b[2J"), UserWarning, "some.py", 7)
+    lines = stands(terminal.getvalue())
+    assert lines[0].startswith("some.py:7: UserWarning: old \\x1b[2J")
+    assert lines[-1] == "step 1"
 
 
 def test_threads_do_not_write_into_each_others_lines(terminal: Terminal) -> None:
