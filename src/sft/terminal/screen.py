@@ -130,14 +130,14 @@ def route_warnings() -> None:
     """Let Python's warnings be lines that stay, too, not words behind the line that changes. For a process of ours."""
 
     def show(
-        text: Warning | str,
+        message: Warning | str,
         category: type[Warning],
         filename: str,
         lineno: int,
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        SCREEN.say(warnings.formatwarning(text, category, filename, lineno).rstrip())
+        SCREEN.say(warnings.formatwarning(message, category, filename, lineno).rstrip())
 
     warnings.showwarning = show
 
