@@ -24,13 +24,13 @@ def facts(step: int = 0, run_id: str | None = None, **config: object) -> RunFact
     return RunFacts(name="a name", project="p", folder=Path("run"), config=config, step=step, run_id=run_id)
 
 
+@pytest.mark.slow  # MLflow makes the tables of its store by all its migrations
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_run_and_its_resume_are_one_run(own_machine: Listener, tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("<p>the page</p>")
     first = mlflow_tracker()
     import mlflow  # only now: its telemetry is switched off by whoever asks for the tracker
 
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     run_id = first.open(facts(seed=1, text="a" * 7_000))
     first.log(1, {"train/loss": 2.0, "score/x (y)": 0.5})
     first.add_table(2, TABLE)
