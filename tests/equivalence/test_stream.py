@@ -106,6 +106,7 @@ def test_the_first_step_comes_before_the_rest_is_prepared(
     record = json.loads((tmp_path / "slow" / "run.json").read_text())
     assert record["plan"]["stream"] == {"window": 16, "examples_so_far": 40, "all_prepared": True}
     assert (record["plan"]["rows"], record["plan"]["examples"]) == (40, 40)
+    assert json.loads((tmp_path / "slow" / "data_summary.json").read_text())["examples_counted"] == 40
     slow_run, whole = read_run(tmp_path / "slow"), train("whole", **STREAM)
     assert slow_run.losses == whole.losses
     assert same_weights(slow_run, whole)

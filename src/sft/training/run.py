@@ -289,6 +289,8 @@ def train(run: AssembledRun) -> RunResult:
         record = read_record(folder) or {}
         counted = {} if plan.stream is None else {"plan": plan.to_dict()}
         write_record(folder, {**record, **counted, "result": result.to_dict()})
+        if plan.stream is not None:
+            keep_summary(run.config, plan, run.tokenizer)  # the beginning knew the first window
         resumed = run.checkpoint is not None
         write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after, resumed=resumed)
         if run.config.report_page:

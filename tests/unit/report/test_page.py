@@ -54,7 +54,7 @@ def test_curves_are_the_logged_figures(folder: Path, tmp_path: Path) -> None:
 def test_losses_of_sources_and_answers_share_a_chart_each(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run()
     lines = [
-        {"step": step, "loss": 2.0, "loss_of/a.jsonl": 1.0 + step, "loss_of/other_sources": 3.0, "loss_of_answer/1": 4.0}
+        {"step": step, "loss_of/a.jsonl": 1.0 + step, "loss_of/other_sources": 3.0, "loss_of_answer/1": 4.0}
         for step in range(1, 9)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
