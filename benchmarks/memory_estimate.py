@@ -1,11 +1,11 @@
 """What `sft` says a run will need in memory, beside what the run then takes: ten and more shapes of runs.
 
-    python benchmarks/memory_estimate.py [--only full,lora] [--steps 3]
+    python benchmarks/memory_estimate.py [--only full,lora] [--steps 3] [--given_back]
 
 Each shape is a run of real training steps in a process of its own, with random weights and rows made for it. Measured
 is the most memory from the first step to the last, without what the process held before the model was loaded: on a GPU
-what PyTorch gave out, on a CPU what was resident, less code that was loaded meanwhile; there with keep_cpu_memory off,
-and with --kept in a column of its own with it on, when glibc keeps what is freed.
+what PyTorch gave out, on a CPU what was resident, less code that was loaded meanwhile. There glibc keeps what is freed
+(keep_cpu_memory, the default); with --given_back each shape is run once more without that, with an estimate of its own.
 """
 
 from __future__ import annotations
@@ -54,32 +54,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="shapes, by a part of their name, separated by commas")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--kept", action="store_true", help="run each shape once more with keep_cpu_memory")
-    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--given_back", action="store_true", help="each shape once more without keep_cpu_memory")
+    parser.add_argument("--without_keeping", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one object a shape")
     parser.add_argument("--shape", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.shape is not None:
-        print(json.dumps(run_shape(args.shape, Path(args.folder), args.steps, keep=args.keep)))
+        print(json.dumps(run_shape(args.shape, Path(args.folder), args.steps, keep=not args.without_keeping)))
         return
     wanted = [one for one in SHAPES if args.only is None or any(part in one for part in args.only.split(","))]
     if not args.json:
-        print(f"{'':<22}{'estimated':>12}{'measured':>12}{'ratio':>8}   {'first step':>10}{'seconds':>10}{'kept':>12}")
+        print(f"{'':<36}{'estimated':>12}{'measured':>12}{'ratio':>8}   {'first step':>10}{'seconds':>10}")
     with tempfile.TemporaryDirectory() as folder:
         for shape in wanted:
-            found = in_own_process(shape, folder, args.steps)
-            if args.kept:
-                found["kept"] = in_own_process(shape, folder, args.steps, "--keep")["measured"]
-            print(json.dumps(found) if args.json else row(shape, found), flush=True)
+            for words in [[], ["--without_keeping"]] if args.given_back else [[]]:
+                found = in_own_process(shape, folder, args.steps, *words)
+                name = shape + (", given back" if words else "")
+                print(json.dumps({"shape": name, **found}) if args.json else row(name, found), flush=True)
 
 
 def row(shape: str, found: dict[str, float]) -> str:
     """One line of the table."""
     ratio, first = found["estimated"] / found["measured"], found["first_estimated"] / found["first_measured"]
     sizes = "".join(f"{found[name] / 1e6:9.0f} MB" for name in ("estimated", "measured"))
-    kept = f"{found['kept'] / 1e6:9.0f} MB" if "kept" in found else ""
-    return f"{shape:<22}{sizes}{ratio:8.2f}   {first:10.2f}{found['seconds']:10.1f}{kept}"
+    return f"{shape:<36}{sizes}{ratio:8.2f}   {first:10.2f}{found['seconds']:10.1f}"
 
 
 def in_own_process(shape: str, folder: str, steps: int, *more: str) -> dict[str, float]:

@@ -44,11 +44,17 @@ def as_it_was() -> bool:
     return True
 
 
-def _tell(settings: dict[int, int]) -> bool:
+def is_glibc() -> bool:
+    """Whether the C library is the one that can be told so."""
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version") or not hasattr(library, "mallopt"):
+    return hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt")
+
+
+def _tell(settings: dict[int, int]) -> bool:
+    if not is_glibc():
         return False
+    library = ctypes.CDLL(None)
     told = [bool(library.mallopt(name, value)) for name, value in settings.items()]  # all of them, whatever one says
     return all(told)

@@ -14,6 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sft.training.memory.heap import Event
+
 LARGE = 1 << 16
 """Bytes from which on it matters whether a sum of gradients takes the place of one of them."""
 
@@ -42,6 +44,10 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._kinds: dict[int, str] = {}
         self._heirs: dict[int, int] = {}
         self._total = 0
+        self.course: list[Event] = []
+        """What was made and freed since the peak was forgotten."""
+        self._blocks: dict[int, int] = {}
+        self._num_blocks = 0
 
     @property
     def total(self) -> int:
@@ -51,6 +57,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def forget_peak(self) -> None:
         """Count the most from now on."""
         self.peak, self.at_peak = self._total, Counter(self.live)
+        self.course = []
 
     @contextmanager
     def counting_as(self, kind: str) -> Iterator[None]:
@@ -109,6 +116,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             self._sizes[key], self._kinds[key] = size, self.kind
             self._add(self.kind, size)
+            self._num_blocks += 1
+            self._blocks[key] = self._num_blocks
+            self.course.append((self._num_blocks, size))
         weakref.finalize(storage, self._release, key)
 
     def _add(self, kind: str, size: int) -> None:
@@ -124,9 +134,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._sizes[heir] += size
             self.live[kind] -= size
             self.live[self._kinds[heir]] += size
+            self._blocks[heir] = self._blocks.pop(key)
             return
         self.live[kind] -= size
         self._total -= size
+        if key in self._blocks:
+            self.course.append((self._blocks.pop(key), 0))
 
 
 def _places(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,15 +15,17 @@ from transformers import PreTrainedTokenizerBase
 from sft.config import SFTConfig
 from sft.data.collate import TrainingRows
 from sft.models.families import model_type_of
+from sft.training.cpu_memory import is_glibc
 from sft.training.memory.batch import HeaviestBatch, heaviest_batch, imagined_batch, parts_of_rows, shortened
 from sft.training.memory.cache_of_answers import generation_bytes
+from sft.training.memory.heap import heap_sizes
 from sft.training.memory.place import Place
 from sft.training.memory.sharing import Held, held_by_each
 from sft.training.memory.skeleton import read_model_config
 from sft.training.memory.states import optimizer_bytes
-from sft.training.memory.trace import Conditions, Traced, trace_step
+from sft.training.memory.trace import Conditions, Traced, TrainedWeight, trace_step
 from sft.training.plan import Plan
-from sft.training.strategy import AskedStrategy
+from sft.training.strategy import ALONE, AskedStrategy
 
 STEP_BY_STEP = ("mamba", "falcon_mamba", "jamba", "zamba", "recurrent_gemma", "rwkv", "xlstm")
 """Families whose plain form goes token by token, thousands of operations a layer: short rows stand for long ones."""
@@ -182,14 +184,20 @@ def put_together(config: SFTConfig, followed: Followed, strategy: AskedStrategy,
     if answers := generation_bytes(config, model_config):
         moments.append(Moment(ANSWERS, stays | {"answers": answers}))
     first = max(moments[0].total - stays["optimizer"], moments[1].total)
+    keeps = not place.on_accelerator and config.keep_cpu_memory and is_glibc()
+    counts_holes = keeps and strategy.name == ALONE and bool(traced.course)
+    if counts_holes:
+        after_first, heap = heap_sizes(traced.course, held.weights, _states_of(trained, states.states))
+        moments[0] = Moment(moments[0].name, moments[0].parts | {"holes": max(0, heap - moments[0].total)})
+        first = max(first, after_first)
     return Estimate(
         moments=tuple(moments),
         first_step=first,
         batch=followed.batch.describe(),
-        leaves_holes=not place.on_accelerator and config.keep_cpu_memory,
+        leaves_holes=keeps,
         host=held.host,
         paged=held.optimizer if on_host else 0,
-        notes=_notes(config, held, model_config, place, is_known=states.is_known),
+        notes=_notes(config, held, model_config, holes=keeps and not counts_holes, is_known=states.is_known),
     )
 
 
@@ -256,12 +264,21 @@ def _trace(
         both[1],
         step=reach(both[0].step, both[1].step, batch.width),
         evaluation={} if evaluated is None else reach(both[0].evaluation, both[1].evaluation, evaluated.width),
+        course=(),
     )
 
 
-def _notes(config: SFTConfig, held: Held, model_config: Any, place: Place, *, is_known: bool) -> tuple[str, ...]:
+def _states_of(trained: Sequence[TrainedWeight], states: int) -> Iterator[int]:
+    """Bytes of the tensors in which an optimizer keeps its states: two of a size for each weight, about."""
+    total = sum(weight.bytes for weight in trained)
+    for weight in trained:
+        if size := states * weight.bytes // max(1, total) // 2:
+            yield from (size, size)
+
+
+def _notes(config: SFTConfig, held: Held, model_config: Any, *, holes: bool, is_known: bool) -> tuple[str, ...]:
     notes = list(held.notes)
-    if not place.on_accelerator and config.keep_cpu_memory:
+    if holes:
         notes.append("keep_cpu_memory leaves holes between blocks: the process may come to hold up to twice as much")
     if not is_known:
         notes.append(f"what {config.optim} keeps is not known here: two numbers a weight were taken, as for AdamW")

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from sft.config import SFTConfig
 from sft.errors import ConfigError
 from sft.export.merge_result import describe_bytes
+from sft.training.cpu_memory import is_glibc
 from sft.training.memory.estimate import Estimate, Followed, Unknown, follow, put_together
 from sft.training.memory.fit import Fit
 from sft.training.memory.place import Place
@@ -113,6 +114,8 @@ def describe_proposals(proposals: list[Proposal]) -> str:
 
 def _changes(config: SFTConfig, place: Place) -> Iterator[Change]:
     """From what costs time only to what changes the training itself."""
+    if not place.on_accelerator and config.keep_cpu_memory and is_glibc():
+        yield {"keep_cpu_memory": False}
     if not config.gradient_checkpointing:
         yield {"gradient_checkpointing": True}
     rows = config.per_device_train_batch_size

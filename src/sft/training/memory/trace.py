@@ -22,6 +22,7 @@ from sft.training.loss import summed_loss
 from sft.training.memory.batch import HeaviestBatch
 from sft.training.memory.counter import LiveBytes
 from sft.training.memory.few_bits import FewBitsLinear
+from sft.training.memory.heap import Event
 from sft.training.memory.skeleton import build_skeleton, tensor_bytes
 from sft.training.speed import recompute_chosen
 
@@ -67,6 +68,8 @@ class Traced:
     """By kind, when most was alive in forward and backward: gradients, activations, head."""
     evaluation: dict[str, int]
     """The same as ``step`` of a forward pass without gradients; empty where there is none."""
+    course: tuple[Event, ...] = ()
+    """What forward and backward made and freed, in order; empty: it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,7 @@ def trace_step(
             gradients=sum(one.grad.nbytes for one in model.parameters() if one.grad is not None),
             step=step,
             evaluation=evaluation,
+            course=run.course,
         )
 
 
@@ -160,6 +164,7 @@ class _Run:
     ) -> None:
         self.config, self.model, self.reference = config, model, reference
         self.counter, self.conditions = counter, conditions
+        self.course: tuple[Event, ...] = ()
 
     def prepare(self, batch: HeaviestBatch) -> None:
         """Attention, checkpoints and the marks by which gradients and the head's share are told from the rest."""
@@ -194,6 +199,7 @@ class _Run:
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.counter.in_backward = False
                 del loss
+        self.course = tuple(self.counter.course)
         return self._peak()
 
     def evaluate(self, batch: HeaviestBatch) -> dict[str, int]:

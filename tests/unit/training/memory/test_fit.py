@@ -84,7 +84,8 @@ def test_no_estimate_is_made_where_none_is_asked_for(
 
 
 def test_the_smallest_change_that_fits_comes_last_and_first_in_words(tiny_model_folder: Path) -> None:
-    config = SFTConfig(model_name_or_path=str(tiny_model_folder), max_length=256, per_device_train_batch_size=2)
+    sizes = {"max_length": 256, "per_device_train_batch_size": 2, "keep_cpu_memory": False}
+    config = SFTConfig(model_name_or_path=str(tiny_model_folder), **sizes)
     fit, none = find_fit(config, ALONE, place(10**12))
     assert (fit.fits, none) == (True, [])
     peak = fit.estimate.training_peak.total
