@@ -247,7 +247,14 @@ def hostile(folder: Path, tiny_tokenizer_folder: Path) -> list[str]:
         {"instruction": {HOSTILE: "x" * 1_000_000}, "output": "no text"},
     ]
     file.write_text(json.dumps(rows), encoding="utf-8")
-    return ["--data_path", str(file), "--model_name_or_path", str(tiny_tokenizer_folder), "--cache_dir", str(folder / "cache")]
+    return [
+        "--data_path",
+        str(file),
+        "--model_name_or_path",
+        str(tiny_tokenizer_folder),
+        "--cache_dir",
+        str(folder / "cache"),
+    ]
 
 
 @pytest.mark.parametrize("more", [[], ["--json"], ["--search", "owned"]], ids=["text", "json", "search"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sft.export.memory import PeakMemory, code_memory, resident_memory
@@ -15,6 +16,10 @@ from sft.export.merge_result import describe_bytes
 from sft.training.launch import announce, is_main_process
 from sft.training.memory.fit import DOUBT, Fit
 from sft.training.record import read_record, write_record
+
+REUSED = (
+    "memory: what the first step took cannot be told, for this process uses again what an earlier run in it had freed"
+)
 
 
 @dataclass(frozen=True)
@@ -76,21 +81,30 @@ class MemoryWatch(TrainerCallback):  # type: ignore[misc]
         if self._steps > 1:
             return
         measured = self.gauge.read()
-        if measured is not None:
-            self.say(describe_first_step(measured, self.fit))
-            self._note("first_step_measured_bytes", measured)
+        if measured is None:
+            return
+        if measured < size_of_weights(kwargs["model"]):
+            self.say(REUSED)
+            return
+        self.say(describe_first_step(measured, self.fit))
+        self._note("first_step_measured_bytes", measured)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         measured = self.gauge.read() if self._steps else None
-        if measured is not None:
+        if measured is not None and measured >= size_of_weights(kwargs["model"]):
             self._note("run_measured_bytes", measured)
 
     def _note(self, name: str, value: int) -> None:
         if is_main_process():
             record = read_record(self.folder) or {}
             write_record(self.folder, {**record, "memory": {**(record.get("memory") or {}), name: value}})
+
+
+def size_of_weights(model: nn.Module) -> int:
+    """Bytes of the weights that lie on a CPU or GPU in this process; less was never taken by a step."""
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters() if not weight.is_meta)
 
 
 def describe_first_step(measured: int, fit: Fit) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import sft.training.memory.check as check
 import sft.training.run as training
@@ -18,9 +19,10 @@ from sft.errors import ConfigError
 from sft.training.memory.check import find_fit
 from sft.training.memory.estimate import Unknown
 from sft.training.memory.fit import Fit
-from sft.training.memory.measured import describe_first_step
+from sft.training.memory.measured import REUSED, Before, MemoryWatch, describe_first_step, size_of_weights
 from sft.training.memory.place import Place
 from sft.training.memory.proposals import describe_proposals
+from sft.training.record import read_record
 from sft.training.strategy import AskedStrategy
 
 ALONE = AskedStrategy("one process", 1)
@@ -125,6 +127,20 @@ def test_fact_and_estimate_in_one_line(tiny_model_folder: Path) -> None:
     assert "further off" not in near
     assert "From the second step on" in near
     assert "further off" in describe_first_step(2 * fit.estimate.first_step, fit)
+
+
+def test_less_than_the_weights_is_no_measurement(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """A second run in one process fills what the first had freed: the process hardly grows."""
+    config = SFTConfig(model_name_or_path=str(tiny_model_folder), max_length=64)
+    said: list[str] = []
+    watch = MemoryWatch(find_fit(config, ALONE, place(10**12))[0], Before.now(), tmp_path, said.append)
+    model = torch.nn.Linear(1 << 12, 1 << 12)
+    watch.gauge.read = lambda: size_of_weights(model) - 1  # type: ignore[method-assign]
+    watch.on_step_end(None, None, None, model=model)  # type: ignore[arg-type]
+    watch.on_train_end(None, None, None, model=model)  # type: ignore[arg-type]
+    assert said == [REUSED]
+    assert read_record(tmp_path) is None
+    assert size_of_weights(model) == 4 * ((1 << 24) + (1 << 12))
 
 
 def test_what_cannot_be_followed_is_unknown(tmp_path: Path) -> None:
