@@ -19,7 +19,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from sft.config import SFTConfig
-from sft.training.callbacks import read_metrics
+from sft.training.metrics_file import read_metrics
 from sft.training.run import run_training
 
 from .conftest import HERE, TORCHRUN, launch

@@ -24,7 +24,7 @@ class Trained:
 
 def _read_run(folder: Path, weights: str = "final_model") -> Trained:
     """Losses and gradient norms in step order, and the saved weights."""
-    from sft.training.callbacks import read_metrics
+    from sft.training.metrics_file import read_metrics
 
     logged = [line for line in read_metrics(folder / "metrics.jsonl") if "loss" in line]
     files = sorted((folder / weights).glob("*.safetensors"))

@@ -20,7 +20,7 @@ pytest.importorskip("trl", reason="the extra `dpo` is not installed (pip install
 
 from sft.config import SFTConfig
 from sft.errors import ModelError
-from sft.training.callbacks import read_metrics
+from sft.training.metrics_file import read_metrics
 from sft.training.run import run_training
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's own deprecations

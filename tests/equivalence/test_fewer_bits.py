@@ -122,7 +122,7 @@ def test_products_in_float8_are_near_those_in_full(
 def test_a_quadratic_warm_up_is_the_square_of_the_share_done(
     train: Callable[..., Any], settings: dict[str, Any]
 ) -> None:
-    from sft.training.callbacks import read_metrics
+    from sft.training.metrics_file import read_metrics
 
     asked = {"warmup_steps": 4, "warmup_shape": "quadratic", "lr_scheduler_type": "cosine", "max_steps": 6}
     straight = train("straight", **asked)

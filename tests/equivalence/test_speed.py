@@ -13,7 +13,7 @@ import torch
 
 from sft.config import SFTConfig
 from sft.errors import ModelError
-from sft.training.callbacks import read_metrics
+from sft.training.metrics_file import read_metrics
 from sft.training.run import assemble, run_training
 from sft.training.run import train as finish
 

@@ -16,9 +16,9 @@ from sft.data.collate import Collator
 from sft.data.types import Example, Source
 from sft.models import varlen
 from sft.models.attention import attend_by_document
-from sft.training.callbacks import read_metrics
 from sft.training.head_loss import LogitForm
 from sft.training.loss import summed_loss
+from sft.training.metrics_file import read_metrics
 from sft.training.offload import activations_on_cpu
 from sft.training.run import assemble, run_training, train
 

@@ -23,8 +23,8 @@ from sft.data.prepare import prepare
 from sft.models.tokenizer import load_tokenizer_for
 from sft.training.base import train_order
 from sft.training.build_model import build_model
-from sft.training.callbacks import read_metrics
 from sft.training.dpo import split_pair
+from sft.training.metrics_file import read_metrics
 from sft.training.run import assemble, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's own deprecations

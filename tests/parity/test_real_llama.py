@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sft.cli.main import main
-from sft.training.callbacks import read_metrics
+from sft.training.metrics_file import read_metrics
 
 ROWS = 300
 

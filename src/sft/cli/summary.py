@@ -11,7 +11,7 @@ from sft.report.verdict import ScoreRow, Verdict, judge
 from sft.terminal.folding import folded, folded_command
 from sft.terminal.line import clock
 from sft.terminal.plain import plain
-from sft.training.run import RunResult
+from sft.training.assembled import RunResult
 
 PAGE = "report.html"
 NEXT = ("sft chat", "sft merge")

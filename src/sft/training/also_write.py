@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sft.errors import ConfigError
-from sft.training.callbacks import read_metrics
 from sft.training.checkpoints.disk import append_line, write_whole
 from sft.training.launch import announce
+from sft.training.metrics_file import read_metrics
 
 if TYPE_CHECKING:
     from sft.config import SFTConfig

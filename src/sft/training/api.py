@@ -13,10 +13,11 @@ from sft.notebook.frame import history_frame
 from sft.notebook.live import LiveView, display_html, in_notebook
 from sft.notebook.page import framed
 from sft.report.names import PAGE
+from sft.training.assembled import AssembledRun, RunResult
 from sft.training.base import RunTrainer
 from sft.training.launch import warn
 from sft.training.progress import Progress
-from sft.training.run import AssembledRun, RunResult, assemble, train
+from sft.training.run import assemble, train
 
 if TYPE_CHECKING:
     import pandas

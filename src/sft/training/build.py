@@ -22,29 +22,19 @@ from sft.data.token_batches import RowGroups
 from sft.models.attention import uses_documents
 from sft.models.context import ContextGroup
 from sft.models.quantization import quantization_of
-from sft.training.adapter_restarts import adapter_restarts, rate_restarts
-from sft.training.also_write import TrainerLog
+from sft.training.adapter_restarts import rate_restarts
 from sft.training.base import RunTrainer
 from sft.training.build_model import build_model
-from sft.training.callbacks import MetricsFile
+from sft.training.callbacks import callbacks_of
 from sft.training.care import take_care
-from sft.training.dead_adapters import DeadAdapters
 from sft.training.dpo_run import preference_trainer
-from sft.training.early_stopping import StopEarly
-from sft.training.fewer_bits import fewer_bits_callbacks
 from sft.training.going_on import how_to_go_on
-from sft.training.layers_in_turn import layers_in_turn
 from sft.training.mesh import Mesh
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.plan import Plan
-from sft.training.progress import Progress
-from sft.training.questions import AnsweredQuestions, make_answerer, read_questions
-from sft.training.run_log import LoggedFigures
-from sft.training.speed import apply_speed, speed_callbacks
-from sft.training.stacks import StackWatch
+from sft.training.speed import apply_speed
 from sft.training.token_figures import TokenFigures
 from sft.training.token_weights import token_weight
-from sft.training.tracking import tracking
 from sft.training.trainer import WalkTrainer
 from sft.training.window_rows import WindowRows
 
@@ -82,33 +72,7 @@ def build_trainer(
     refuse_foreign_optimizer(args, config.loraplus_lr_ratio)
     apply_speed(model, config)
     folder = Path(config.output_dir)
-    ours: list[TrainerCallback] = [MetricsFile(folder), Progress(), *fewer_bits_callbacks(config)]
-    if args.world_size > 1:
-        ours.append(StackWatch(folder, args.process_index, config.ddp_timeout))
-    if config.use_lora:
-        ours.append(DeadAdapters(config.target_modules))
-    ours += speed_callbacks(model, config)
-    if "trainer_log" in config.also_write:
-        ours.append(TrainerLog(folder))
-    if "log" in config.also_write:
-        ours.append(LoggedFigures())
-    if (turns := layers_in_turn(model, config)) is not None:
-        ours.append(turns)
-    if (restarts := adapter_restarts(model, config)) is not None:
-        ours.append(restarts)
-    if config.early_stopping_patience is not None:
-        ours.append(StopEarly(config.early_stopping_patience))
-    if config.gen_questions_file is not None:
-        ours.append(
-            AnsweredQuestions(
-                read_questions(config.gen_questions_file),
-                make_answerer(config, tokenizer, plan.data),
-                folder=folder,
-                every=config.gen_every_n_steps,
-            )
-        )
-    if (tracked := tracking(config)) is not None:
-        ours.append(tracked)  # last: it tells what the others made of a step
+    ours = callbacks_of(config, plan, model, tokenizer, args)
     both = {"plan": plan, "model": model, "tokenizer": tokenizer, "args": args, "callbacks": [*ours, *callbacks]}
     if config.stage == "dpo":
         reference = build_reference(config, tokenizer)

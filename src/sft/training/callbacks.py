@@ -1,71 +1,67 @@
-"""The metrics file: written beside the training steps, read by whoever shows a run."""
+"""What happens beside the steps of a run, as its options ask."""
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
 
-from sft.export.memory import resident_memory
-from sft.training.checkpoints.disk import append_line, write_whole
-
-METRICS = "metrics.jsonl"
-
-
-class MetricsFile(TrainerCallback):  # type: ignore[misc]
-    """One JSON object a logged step in ``metrics.jsonl``; a resumed run drops what came after its checkpoint."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / METRICS
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if not state.is_world_process_zero:
-            return
-        kept = [
-            line for line in read_metrics(self.path) if state.global_step and line.get("step", 0) <= state.global_step
-        ]
-        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if not state.is_world_process_zero or logs is None:
-            return
-        line = {"step": state.global_step, "epoch": round(state.epoch or 0, 4), "time": round(time.time(), 3), **logs}
-        if "loss" in logs:
-            line.update(memory_now())
-        append_line(self.path, json.dumps(line))
+from sft.config import SFTConfig
+from sft.training.adapter_restarts import adapter_restarts
+from sft.training.also_write import TrainerLog
+from sft.training.dead_adapters import DeadAdapters
+from sft.training.early_stopping import StopEarly
+from sft.training.fewer_bits import fewer_bits_callbacks
+from sft.training.layers_in_turn import layers_in_turn
+from sft.training.metrics_file import MetricsFile
+from sft.training.plan import Plan
+from sft.training.progress import Progress
+from sft.training.questions import AnsweredQuestions, make_answerer, read_questions
+from sft.training.run_log import LoggedFigures
+from sft.training.speed import speed_callbacks
+from sft.training.stacks import StackWatch
+from sft.training.tracking import tracking
 
 
-def memory_now() -> dict[str, float]:
-    """What this process holds, in GiB: the most that PyTorch has given out of its GPU, or what is resident."""
-    if torch.cuda.is_available():
-        return {"memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3)}
-    found = resident_memory()
-    return {} if found is None else {"memory_gib": round(found / 2**30, 3)}
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The objects of a metrics file, in order; empty if there is none. A line that a crash cut off is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            lines.append(entry)
-    return lines
+def callbacks_of(
+    config: SFTConfig,
+    plan: Plan,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    args: TrainingArguments,
+) -> list[TrainerCallback]:
+    """In the order in which they are called."""
+    folder = Path(config.output_dir)
+    ours: list[TrainerCallback] = [MetricsFile(folder), Progress(), *fewer_bits_callbacks(config)]
+    if args.world_size > 1:
+        ours.append(StackWatch(folder, args.process_index, config.ddp_timeout))
+    if config.use_lora:
+        ours.append(DeadAdapters(config.target_modules))
+    ours += speed_callbacks(model, config)
+    if "trainer_log" in config.also_write:
+        ours.append(TrainerLog(folder))
+    if "log" in config.also_write:
+        ours.append(LoggedFigures())
+    if (turns := layers_in_turn(model, config)) is not None:
+        ours.append(turns)
+    if (restarts := adapter_restarts(model, config)) is not None:
+        ours.append(restarts)
+    if config.early_stopping_patience is not None:
+        ours.append(StopEarly(config.early_stopping_patience))
+    if config.gen_questions_file is not None:
+        ours.append(
+            AnsweredQuestions(
+                read_questions(config.gen_questions_file),
+                make_answerer(config, tokenizer, plan.data),
+                folder=folder,
+                every=config.gen_every_n_steps,
+            )
+        )
+    if (tracked := tracking(config)) is not None:
+        ours.append(tracked)  # last: it tells what the others made of a step
+    return ours

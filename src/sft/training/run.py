@@ -5,114 +5,51 @@ prepare  ->  make_plan  ->  build_model  ->  build_trainer  ->  train  ->  save
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from sft.config import SFTConfig
 from sft.data.prepare import PreparedData
-from sft.models.adapters import count_parameters
-from sft.models.families import missing_kernels
 from sft.models.tokenizer import load_tokenizer_for
 from sft.terminal.screen import SCREEN
-from sft.training.also_write import write_arguments, write_at_the_end
 from sft.training.arguments import training_arguments
+from sft.training.assembled import AssembledRun, RunResult, is_last
 from sft.training.attention_choice import settle_attention
 from sft.training.base import RunTrainer
-from sft.training.build import build_trainer, kernels_of, pad_id
+from sft.training.build import build_trainer, pad_id
 from sft.training.build_model import build_model
-from sft.training.checkpoints.changes import read_identity, refuse_changed_run
-from sft.training.checkpoints.keeper import CheckpointKeeper, saying_what_stays
-from sft.training.checkpoints.layout import step_of
+from sft.training.checkpoints.keeper import saying_what_stays
 from sft.training.checkpoints.lock import released_at_end, released_on_failure
-from sft.training.checkpoints.space import num_saves, require_space
-from sft.training.data_summary import keep_summary
 from sft.training.fewer_bits import apply_fewer_bits
 from sft.training.gather import loading_whole_models, share_out_again
 from sft.training.launch import announce, doing, is_main_process, quiet_libraries
 from sft.training.memory.check import check_memory
-from sft.training.memory.fit import Fit
 from sft.training.memory.measured import Before, MemoryWatch
-from sft.training.method import describe_method
 from sft.training.parallel import (
     StrategyCheck,
-    StrategyInForce,
-    describe_strategy,
     may_leave_weights_unused,
-    refuse_other_shards,
     refuse_other_strategy,
     shared_facts,
     start_context,
     start_processes,
 )
-from sft.training.peers import agree, naming_peers, told_by_first
-from sft.training.plan import Plan, describe_plan, make_plan
+from sft.training.peers import agree, naming_peers
+from sft.training.plan import make_plan
 from sft.training.preflight import checkpoint_for_all, open_folder, prepare_for_run, refuse_early
-from sft.training.record import describe_run, read_record, write_record
-from sft.training.report_page import ReportPage, leave_page
-from sft.training.run_log import end_log, keep_log
-from sft.training.save import ModelSaver, SavedModel, save_run
-from sft.training.starts import describe_command, starts_of
+from sft.training.report_page import ReportPage
+from sft.training.run_record import note_strategy, record_beginning, record_end
+from sft.training.save import ModelSaver, save_run
 from sft.training.strategy import AskedStrategy
 from sft.training.stream_end import plan_at_the_end, while_it_streams
 from sft.training.task_data import task_rows
 from sft.training.tracking import tracked_to_its_end
 from sft.training.unpacked import packed_or_by_length
 from sft.training.unseen_tokens import unseen_tokens
-from sft.training.upload import upload
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind."""
-
-    output_dir: Path
-    saved: SavedModel
-    steps: int
-    """Optimizer steps of the whole run, those before a resume included."""
-    train_loss: float | None
-    """Mean loss per step since the start or the resume; None when no step was left to do."""
-    eval_loss_before: float | None
-    """Loss of the untrained model on the evaluation data, per trained token; in stage dpo per pair of answers."""
-    eval_loss: float | None
-    """The same of the saved model."""
-    seconds: float
-    resumed_from: Path | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "output_dir": str(self.output_dir),
-            "model_path": str(self.saved.model),
-            "merged_path": None if self.saved.merged is None else str(self.saved.merged),
-            "steps": self.steps,
-            "train_loss": self.train_loss,
-            "eval_loss_before": self.eval_loss_before,
-            "eval_loss": self.eval_loss,
-            "seconds": round(self.seconds, 3),
-            "resumed_from": None if self.resumed_from is None else str(self.resumed_from),
-        }
-
-
-@dataclass(frozen=True)
-class AssembledRun:
-    """Everything a run needs, ready to train."""
-
-    config: SFTConfig
-    plan: Plan
-    tokenizer: PreTrainedTokenizerBase
-    model: PreTrainedModel
-    trainer: RunTrainer
-    checkpoint: Path | None
-    """Where it goes on from."""
-    fit: Fit | None = None
-    """What it was estimated to need, where that was asked for and could be told."""
 
 
 def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> RunResult:
@@ -194,63 +131,6 @@ def start(
     return args, checkpoint
 
 
-def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
-    """Write and say what is about to run.
-
-    Raises:
-        ConfigError: the checkpoint is of a run that was not this one.
-    """
-    config, folder = run.config, Path(run.config.output_dir)
-    record = describe_run(config, run.plan, run.model, kernels=kernels_of(config, run.model).to_dict())
-    record["memory"] = None if run.fit is None else run.fit.to_dict()
-    record["fingerprints"] = json.loads(told_by_first(json.dumps(record["fingerprints"])))
-    step = 0 if run.checkpoint is None else step_of(run.checkpoint)
-    record["command"], record["starts"] = describe_command(), starts_of(read_record(folder), step)
-    if run.checkpoint is not None:
-        before = read_identity(run.checkpoint)
-        changes = refuse_changed_run(
-            before["fingerprints"], record["fingerprints"], run.checkpoint, allowed=config.allow_change
-        )
-        refuse_other_shards(before, strategy, run.checkpoint)
-        record["allowed_changes"] = [*before["allowed_changes"], *changes]
-    run.trainer.keeper = make_keeper(config, run.trainer, record)
-    if is_main_process() and not is_last(run.checkpoint, run.plan):
-        saves = num_saves(run.trainer.args, run.plan.steps, run.plan.steps_per_epoch)
-        require_space(config, run.model, num_saves=saves)
-    if is_main_process():
-        write_record(folder, record)
-        keep_summary(config, run.plan, run.tokenizer)
-        if "arguments" in config.also_write:
-            write_arguments(config)
-        if "log" in config.also_write:
-            keep_log(folder, config.notes)
-    announce(f"plan\n{describe_plan(run.plan)}")
-    announce(describe_model(run.model, config))
-
-
-def make_keeper(config: SFTConfig, trainer: RunTrainer, record: dict[str, Any]) -> CheckpointKeeper:
-    """What writes the checkpoints of this run, and what they tell of it."""
-    return CheckpointKeeper(
-        Path(config.output_dir),
-        trainer.args.save_total_limit,
-        stop_on_failure=config.on_failed_save == "stop",
-        background=config.save_in_background,
-        identity={
-            "fingerprints": record["fingerprints"],
-            "processes": None,  # known when they run
-            "allowed_changes": record["allowed_changes"],
-        },
-    )
-
-
-def note_strategy(trainer: RunTrainer, folder: Path, running: StrategyInForce) -> None:
-    """Say what runs, and keep it in the record and in checkpoints."""
-    announce(describe_strategy(running))
-    trainer.keeper.identity["processes"] = running.to_dict()
-    if is_main_process():
-        write_record(folder, {**(read_record(folder) or {}), "processes": running.to_dict()})
-
-
 @naming_peers()
 @released_at_end
 @tracked_to_its_end
@@ -286,17 +166,7 @@ def train(run: AssembledRun) -> RunResult:
         resumed_from=run.checkpoint,
     )
     if is_main_process():
-        record = read_record(folder) or {}
-        counted = {} if plan.stream is None else {"plan": plan.to_dict()}
-        write_record(folder, {**record, **counted, "result": result.to_dict()})
-        if plan.stream is not None:
-            keep_summary(run.config, plan, run.tokenizer)  # the beginning knew the first window
-        resumed = run.checkpoint is not None
-        write_at_the_end(run.config, trainer.state, metrics=metrics, eval_loss=after, resumed=resumed)
-        if run.config.report_page:
-            leave_page(folder)
-        upload(run.config, saved)
-        end_log()
+        record_end(run, plan, result, metrics)
     return result
 
 
@@ -310,16 +180,3 @@ def evaluation_losses(trainer: RunTrainer) -> tuple[float | None, float | None]:
     if trainer.state.global_step not in losses:
         losses[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
     return losses.get(0), losses[trainer.state.global_step]
-
-
-def is_last(checkpoint: Path | None, plan: Plan) -> bool:
-    """Whether nothing is left to train after a checkpoint."""
-    return checkpoint is not None and int(checkpoint.name.split("-")[-1]) >= plan.steps
-
-
-def describe_model(model: PreTrainedModel, config: SFTConfig) -> str:
-    """One line: what is trained of what."""
-    trainable, total = count_parameters(model)
-    share = f"{trainable:,} of {total:,} weights trained ({trainable / total:.2%})"
-    slow = missing_kernels(model.config)
-    return f"model\n  {config.model_name_or_path}: {describe_method(config)}, {share}" + (f"\n  {slow}" if slow else "")

@@ -9,7 +9,7 @@ import pytest
 
 from sft import SFTConfig, SFTTrainer
 from sft.notebook.frame import FIRST, history_frame
-from sft.training.callbacks import read_metrics
+from sft.training.metrics_file import read_metrics
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
 

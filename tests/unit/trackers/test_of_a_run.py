@@ -11,7 +11,7 @@ import pytest
 from transformers import TrainerCallback
 
 from sft.config import SFTConfig
-from sft.training.callbacks import read_metrics
+from sft.training.metrics_file import read_metrics
 from sft.training.run import RunResult, run_training
 
 from .conftest import Listener, forget_wandb
