@@ -41,7 +41,7 @@ def test_inspect_says_which_answer_is_which(common: list[str], pairs: Path, caps
     assert [one["side"] for one in shown] == ["chosen", "rejected"]
     assert [one["trained_text"] for one in shown] == ["1 2<|im_end|>", "No.<|im_end|>"]
     assert main(words) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())  # a long path folds its line
     assert "pairs.jsonl:1, chosen: " in out
     assert "pairs.jsonl:1, rejected: " in out
 

@@ -163,6 +163,13 @@ def several(order: dict[str, Any], started: float) -> dict[str, Any]:
     return {**told[0], "ranks": told}
 
 
+def renew_threads() -> None:
+    """Have PyTorch make its pool of threads anew after a fork, before two threads ask for it at the same time."""
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
+
+
 class Child:
     """One that is forked to run an order."""
 
@@ -173,6 +180,7 @@ class Child:
         self.pid = os.fork()
         if self.pid:
             return
+        renew_threads()
         os.dup2(self.said.fileno(), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if rank is not None:

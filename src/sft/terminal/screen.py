@@ -98,6 +98,19 @@ class Screen:
         finally:
             self.hide(view)
 
+    @contextmanager
+    def as_before(self) -> Iterator[None]:
+        """Whatever happens inside, no line that it showed stays."""
+        before = list(self._views)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._views != before:
+                    self._views[:] = before
+                    self._erase()
+                    self._draw(at_once=True)
+
     def leave(self) -> None:
         """Take away every line that changes: the process ends, or something else is to speak."""
         with self._lock:

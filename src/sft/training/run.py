@@ -147,7 +147,7 @@ def train(run: AssembledRun) -> RunResult:
         if run.checkpoint is not None:
             announce(f"resuming from {run.checkpoint}")
         path = None if run.checkpoint is None else str(run.checkpoint)
-        with while_it_streams(run.plan.data):
+        with while_it_streams(run.plan.data), SCREEN.as_before():
             _, train_loss, metrics = trainer.train(resume_from_checkpoint=path)
     plan = plan_at_the_end(run.config, run.plan, run.tokenizer)
     before, after = evaluation_losses(trainer)

@@ -65,6 +65,15 @@ def test_the_newest_line_is_seen_until_it_goes(terminal: Terminal) -> None:
     assert stands(terminal.getvalue()) == ["note", ""]
 
 
+def test_what_fails_leaves_no_line_behind(terminal: Terminal) -> None:
+    shown = Screen(terminal)
+    shown.show(lambda width: "reading")
+    seen: dict[str, str] = {}
+    with pytest.raises(KeyError), shown.as_before():
+        shown.show(lambda width: seen["a step"])
+    assert stands(terminal.getvalue()) == ["reading"]
+
+
 def test_no_view_is_trusted_to_fit(terminal: Terminal) -> None:
     shown = Screen(terminal)
     shown.show(lambda width: "日本\x1b[2J" * 50)

@@ -51,7 +51,10 @@ def test_time_left(clock: list[float]) -> None:
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_one_process_speaks(is_first: bool, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_process_speaks(
+    is_first: bool, tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SCREEN, "_views", [])
     progress = Progress()
     args, control = TrainingArguments(output_dir=str(tmp_path), report_to="none"), TrainerControl()
     state = TrainerState(is_world_process_zero=is_first, max_steps=2)

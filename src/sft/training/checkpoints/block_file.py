@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import numpy as np
 import torch
 import xxhash
 
@@ -43,7 +44,7 @@ class BlockFile:
         self._file = _open(path, is_large=size >= LARGE)
         self._write = write
         self._memory = mmap.mmap(-1, BLOCK)  # which begins at a page
-        self._block = torch.frombuffer(self._memory, dtype=torch.uint8)
+        self._block = np.frombuffer(self._memory, np.uint8)
         self._filled = self._written = 0
         self._digest = xxhash.xxh3_128()
 
@@ -54,11 +55,14 @@ class BlockFile:
         self._file.close()
 
     def add(self, data: torch.Tensor) -> None:
-        """Append bytes: a flat tensor of uint8 on the CPU. Python's lock is let go of while they are copied."""
-        begin = 0
-        while begin < len(data):
-            part = data[begin : begin + BLOCK - self._filled]
-            self._block[self._filled : self._filled + len(part)].copy_(part)
+        """Append bytes: a flat tensor of uint8 on the CPU. Python's lock is let go of while they are copied.
+
+        By NumPy: PyTorch would start threads of its own for it, in each thread that writes.
+        """
+        taken, begin = data.numpy(), 0
+        while begin < len(taken):
+            part = taken[begin : begin + BLOCK - self._filled]
+            np.copyto(self._block[self._filled : self._filled + len(part)], part)
             self._filled += len(part)
             begin += len(part)
             if self._filled == BLOCK:
