@@ -1,7 +1,7 @@
 """The frame of the fault suite: a case says which fault, how often it was tried, and how often it was survived.
 
-``make faults`` runs all of it and prints one table; in ``make test`` the counts are smaller. SFT_FAULT_TRIALS sets how
-many random kills there are (200 in ``make faults``; 1,000 are a matter of minutes), and all other counts with them.
+``make faults`` runs it with the counts of ``make test`` and prints one table. SFT_FAULT_TRIALS (``make faults
+TRIALS=200``) sets how many random kills there are, and all other counts with them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 HERE = Path(__file__).resolve().parent
 TRIALS = int(os.environ.get("SFT_FAULT_TRIALS", "0"))
-"""0: as few as ``make test`` has time for."""
+"""0: as few as there is time for on every change."""
 
 
 @dataclass
