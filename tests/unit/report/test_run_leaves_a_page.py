@@ -18,7 +18,7 @@ from sft.data.types import Source
 from sft.evaluation import questions
 from sft.report import names
 from sft.tasks.task import TaskExample
-from sft.training import callbacks, data_summary, incidents, record, report_page
+from sft.training import data_summary, incidents, metrics_file, record, report_page
 from sft.training.checkpoints import layout, manifest
 from sft.training.evaluation_setup import STEP_FOLDER
 from sft.training.starts import starts_of, without_secrets
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 def test_names_are_those_that_runs_write() -> None:
     """The page needs no torch to know them; what writes them does."""
-    theirs = (record.RECORD, callbacks.METRICS, incidents.INCIDENTS, data_summary.SUMMARY, questions.QUESTIONS)
+    theirs = (record.RECORD, metrics_file.METRICS, incidents.INCIDENTS, data_summary.SUMMARY, questions.QUESTIONS)
     assert theirs == (names.RECORD, names.METRICS, names.INCIDENTS, names.SUMMARY, names.QUESTIONS)
     assert (layout.CHECKPOINT, layout.MANIFEST, STEP_FOLDER) == (names.CHECKPOINT, names.MANIFEST, names.STEP_FOLDER)
     assert manifest.MANIFEST == names.MANIFEST
