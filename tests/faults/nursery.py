@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -146,6 +147,7 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
     child.wait()
     if order.get("after") is not None:
         killer.cancel()
+        killer.join()  # a child that is forked while it prints inherits the lock of standard error, and waits for ever
     return child.tell(started)
 
 
@@ -232,13 +234,14 @@ def become(rank: int, port: int, order: dict[str, Any]) -> None:
 
 
 def send(child: int, order: dict[str, Any]) -> None:
-    """Signal a child."""
-    for _ in range(order.get("times", 1)):
-        os.kill(child, order.get("signal", signal.SIGKILL))
-        time.sleep(0.01)
-    if order.get("signal") == signal.SIGSTOP:
-        time.sleep(order["asleep"])
-        os.kill(child, signal.SIGCONT)
+    """Signal a child, unless it has ended."""
+    with suppress(ProcessLookupError):
+        for _ in range(order.get("times", 1)):
+            os.kill(child, order.get("signal", signal.SIGKILL))
+            time.sleep(0.01)
+        if order.get("signal") == signal.SIGSTOP:
+            time.sleep(order["asleep"])
+            os.kill(child, signal.SIGCONT)
 
 
 def warm_up(order: dict[str, Any]) -> dict[str, Any]:

@@ -158,6 +158,22 @@ def out_of_memory(order: dict[str, Any]) -> None:
     GuardedTrainer.training_step = inner_without  # type: ignore[method-assign]
 
 
+def signal_in_step(order: dict[str, Any]) -> None:
+    """A signal comes while step ``order["step"]`` is trained."""
+    import signal
+
+    from sft.training.trainer import WalkTrainer
+
+    compute = WalkTrainer.compute_loss
+
+    def asked(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        if trainer.model.training and trainer.state.global_step + 1 == order["step"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return compute(trainer, *args, **kwargs)
+
+    WalkTrainer.compute_loss = asked  # type: ignore[method-assign]
+
+
 def signal_in_evaluation(order: dict[str, Any]) -> None:
     """A signal comes when some of the answers of ``step`` are there."""
     import signal

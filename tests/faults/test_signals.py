@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from .conftest import KINDS, TRIALS, Case, Nursery, Straight, difference, read_weights
@@ -34,6 +35,27 @@ def test_signals_at_random_times(
         last = nursery.run(config)
         wrong = last["error"] or difference(folder, reference)
         stopped.note(orderly and not wrong, f"trial {trial}: {said[:300]} / {wrong}")
+
+
+@pytest.mark.parametrize("step", [3, 6, 9, 12])
+def test_a_signal_in_a_step_that_is_evaluated(
+    step: int, nursery: Nursery, straight: Callable[[str], Straight], case: Callable[[str], Case], tmp_path: Path
+) -> None:
+    """Its evaluation loss is measured all the same: by it the best step is chosen."""
+    reference, folder, stopped = straight("best kept"), tmp_path / "run", case("SIGTERM in a step that is evaluated")
+    config = {**reference.config, "output_dir": str(folder)}
+    seen = nursery.run(config, script="signal_in_step", step=step)
+    orderly = f"stopped by SIGTERM after step {step} " in (seen["error"] or "") if step < 12 else not seen["error"]
+    again = nursery.run(config)
+    same = evaluation_losses(folder) == evaluation_losses(reference.folder)
+    wrong = again["error"] or difference(folder, reference)
+    stopped.note(orderly and same and not wrong, f"{seen}, {evaluation_losses(folder)}, {wrong}")
+
+
+def evaluation_losses(folder: Path) -> dict[int, float]:
+    """Evaluation loss by step, of metrics.jsonl."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["eval_loss"] for line in lines if "eval_loss" in line}
 
 
 def test_a_run_that_is_put_to_sleep(

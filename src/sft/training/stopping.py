@@ -86,7 +86,7 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
         return bool(told)
 
     def stop_at(self, state: TrainerState, control: TrainerControl, *, is_unfinished: bool = False) -> None:
-        """Save, and train no further.
+        """Save, and train no further. An evaluation loss that is due is measured first: by it the best step is known.
 
         Args:
             is_unfinished: something of this step is left to do, be it the last one.
@@ -94,7 +94,6 @@ class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
         self.stopped_at = state.global_step
         self._is_unfinished = is_unfinished
         control.should_save = control.should_training_stop = True
-        control.should_evaluate = False
 
     def end_at(self, state: TrainerState) -> None:
         """End a run that has trained no step since it began.

@@ -88,7 +88,6 @@ class EndWithData(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.order.ended_by is not None and self.order.steps_there == state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
 
 
 def require_end(order: RowOrder, state: TrainerState) -> None:
