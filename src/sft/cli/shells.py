@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sft.cli.flags import Flag, Verb
 
@@ -90,57 +90,27 @@ FISH = """\
 
 def bash_script(verbs: Sequence[Verb], config: Sequence[Flag]) -> str:
     """For bash 3.2 and newer."""
+    shape = '{}) values="{}" ;;'
     return BASH.format(
         verbs=_names(verbs),
         config_verbs=_config_verbs(verbs),
         config_flags=_names(config),
         flags=_lines(4, (f'{verb.name}) flags="{_names(verb.flags)}" ;;' for verb in verbs)),
-        values=_lines(
-            4,
-            (
-                *(f'{verb.name}:*) values="{" ".join(verb.words)}" ;;' for verb in verbs if verb.words),
-                *(
-                    f'{verb.name}:{flag.name}) values="{" ".join(flag.values)}" ;;'
-                    for verb in verbs
-                    for flag in verb.flags
-                    if flag.values
-                ),
-            ),
-        ),
-        config_values=_lines(
-            8, (f'{flag.name}) values="{" ".join(flag.values)}" ;;' for flag in config if flag.values)
-        ),
+        values=_lines(4, _values_of_verbs(verbs, shape)),
+        config_values=_lines(8, _values(config, shape)),
     )
 
 
 def zsh_script(verbs: Sequence[Verb], config: Sequence[Flag]) -> str:
     """For zsh 5 and newer."""
+    shape = "{}) values=({}) ;;"
     return ZSH.format(
-        verbs=_lines(8, (_described(verb.name, verb.help) for verb in verbs)),
+        verbs=_lines(8, map(_described, verbs)),
         config_verbs=_config_verbs(verbs),
-        config_flags=_lines(12, (_described(flag.name, flag.help) for flag in config)),
-        flags=_lines(
-            4,
-            (
-                f"{verb.name}) flags=({' '.join(_described(flag.name, flag.help) for flag in verb.flags)}) ;;"
-                for verb in verbs
-            ),
-        ),
-        values=_lines(
-            4,
-            (
-                *(f"{verb.name}:*) values=({' '.join(verb.words)}) ;;" for verb in verbs if verb.words),
-                *(
-                    f"{verb.name}:{flag.name}) values=({' '.join(flag.values)}) ;;"
-                    for verb in verbs
-                    for flag in verb.flags
-                    if flag.values
-                ),
-            ),
-        ),
-        config_values=_lines(
-            8, (f"{flag.name}) values=({' '.join(flag.values)}) ;;" for flag in config if flag.values)
-        ),
+        config_flags=_lines(12, map(_described, config)),
+        flags=_lines(4, (f"{verb.name}) flags=({' '.join(map(_described, verb.flags))}) ;;" for verb in verbs)),
+        values=_lines(4, _values_of_verbs(verbs, shape)),
+        config_values=_lines(8, _values(config, shape)),
     )
 
 
@@ -172,9 +142,20 @@ def _config_verbs(verbs: Sequence[Verb]) -> str:
     return " | ".join(verb.name for verb in verbs if verb.takes_config)
 
 
-def _described(name: str, help: str) -> str:
+def _values_of_verbs(verbs: Sequence[Verb], shape: str) -> Iterator[str]:
+    """A branch of a ``case`` for all that can stand after a verb, or after a flag of it."""
+    yield from (shape.format(f"{verb.name}:*", " ".join(verb.words)) for verb in verbs if verb.words)
+    for verb in verbs:
+        yield from _values(verb.flags, shape, before=f"{verb.name}:")
+
+
+def _values(flags: Iterable[Flag], shape: str, before: str = "") -> Iterator[str]:
+    return (shape.format(before + flag.name, " ".join(flag.values)) for flag in flags if flag.values)
+
+
+def _described(named: Verb | Flag) -> str:
     """``name:help`` for zsh's ``_describe``."""
-    return _quoted(f"{name}:{help}", "'\\''")
+    return _quoted(f"{named.name}:{named.help}", "'\\''")
 
 
 def _quoted(text: str, quote: str = "\\'") -> str:
