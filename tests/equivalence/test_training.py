@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sft.config import SFTConfig
+from sft.training.metrics_file import read_metrics
 from sft.training.run import run_training
 
 # Observed: at most 6e-7 relative in losses and gradient norms over six steps.
@@ -125,6 +127,33 @@ def test_a_finished_run_started_again_saves_its_best_model(train: Callable[..., 
     shutil.rmtree(first.folder / "final_model")
     again = train("run", **changes)
     assert all(torch.equal(again.weights[name], first.weights[name]) for name in first.weights)
+
+
+@pytest.mark.parametrize(
+    ("rate", "eval_steps", "save_steps"), [(0.2, 1, 3), (10.0, 2, 2)], ids=["between saves", "the untrained model"]
+)
+def test_the_model_to_end_with_is_a_checkpoint_and_its_loss_is_told(
+    train: Callable[..., Any], rate: float, eval_steps: int, save_steps: int
+) -> None:
+    """The lowest loss of all is one that was not saved: of step 2, and of step 0."""
+    run = train(
+        "run",
+        learning_rate=rate,
+        validation_size=8,
+        eval_strategy="steps",
+        eval_steps=eval_steps,
+        save_steps=save_steps,
+        load_best_model_at_end=True,
+    )
+    logged = read_metrics(run.folder / "metrics.jsonl")
+    losses = {line["step"]: line["eval_loss"] for line in logged if "eval_loss" in line}
+    saved = {step: loss for step, loss in losses.items() if step and step % save_steps == 0}
+    assert min(losses.values()) < min(saved.values())
+    best = min(saved, key=lambda step: saved[step])
+    checkpoint = load_file(run.folder / f"checkpoint-{best}" / "model.safetensors")
+    assert all(torch.equal(run.weights[name], checkpoint[name]) for name in run.weights)
+    result = json.loads((run.folder / "run.json").read_text())["result"]
+    assert (result["eval_loss_before"], result["eval_loss"]) == (losses[0], saved[best])
 
 
 @pytest.mark.parametrize("resume", [False, True])

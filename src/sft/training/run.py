@@ -171,12 +171,13 @@ def train(run: AssembledRun) -> RunResult:
 
 
 def evaluation_losses(trainer: RunTrainer) -> tuple[float | None, float | None]:
-    """Evaluation loss at step 0 and of the model as it is now, evaluating once more if the last one is older."""
+    """Evaluation loss at step 0 and of the model as it is now, evaluating once more if that one was not measured."""
     if trainer.eval_dataset is None or trainer.args.eval_strategy == "no":
         return None, None
     losses = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
-    if trainer.args.load_best_model_at_end and losses:
-        return losses.get(0), min(losses.values())
-    if trainer.state.global_step not in losses:
-        losses[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
-    return losses.get(0), losses[trainer.state.global_step]
+    state, step = trainer.state, trainer.state.global_step
+    if trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+        step = state.best_global_step
+    if step not in losses:
+        losses[step] = trainer.evaluate()["eval_loss"]
+    return losses.get(0), losses[step]

@@ -79,6 +79,12 @@ class RestoringTrainer(SavingTrainer):
         else:
             warn(f"{checkpoint} is of {len(states)} processes: random numbers of the others (dropout) begin anew")
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Only a step that is saved can be the one to end with; what is measured between two saves is not kept."""
+        if self.args.load_best_model_at_end and not self.control.should_save:
+            return False
+        return bool(super()._determine_best_metric(metrics, trial))
+
     def _load_best_model(self) -> None:
         """The best checkpoint, if it still is what was written; else the model stays as it is now."""
         best = Path(self.state.best_model_checkpoint)
@@ -91,6 +97,8 @@ class RestoringTrainer(SavingTrainer):
 
     def _finalize_training(self, trial: Any, num_train_samples: Any, start_time: Any) -> Any:
         self.finish_saving()
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is None:
+            warn("load_best_model_at_end: no evaluated checkpoint is there to end with. The last model is kept.")
         # transformers would remove the newest checkpoint here where one is kept and another is the best
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
