@@ -11,11 +11,10 @@ from typing import Any
 
 from sft.errors import GenerationError
 from sft.generation.adapter_folder import AdapterFolder, special_features
-from sft.generation.engine import Sampling
+from sft.generation.hot_loading import HotLoadingDialect
 from sft.generation.http_client import HttpClient
 from sft.generation.launch import Launch, LaunchOptions, MakeMerged, device_environment, dtype_on
-from sft.generation.openai_dialect import Limits, OpenAIDialect
-from sft.generation.openai_server import attach
+from sft.generation.openai_dialect import Limits
 from sft.generation.server_engine import ServerEngine
 
 CPU_ARGUMENTS = (
@@ -25,23 +24,11 @@ CPU_LORA_BACKEND = "torch_native"
 
 
 @dataclass(frozen=True)
-class SGLangDialect(OpenAIDialect):
+class SGLangDialect(HotLoadingDialect):
     """SGLang's server."""
 
     name: str = "SGLang"
     kind: str = "sglang"
-
-    hot_loads = True
-    repeats_model = True
-
-    def sampling_fields(self, sampling: Sampling) -> dict[str, Any]:
-        """Its own fields: token ids of answer and prompt are asked for, and no limits but ours hold in sampling."""
-        drawn = {"top_k": sampling.top_k or -1, "min_p": 0.0} if sampling.temperature > 0 else {}
-        return super().sampling_fields(sampling) | drawn | {"return_token_ids": True}
-
-    def probe_fields(self) -> dict[str, Any]:
-        """No penalty that the model's generation config may bring."""
-        return super().probe_fields() | {"repetition_penalty": 1.0}
 
     def limits(self, client: HttpClient, model: str, *, timeout: float) -> Limits:
         """A prompt must be shorter than ``max_req_input_len``; prompt and answer together may exceed it by 4."""
@@ -104,11 +91,6 @@ def sglang_server(
         request_timeout=request_timeout,
         make_merged=make_merged,
     )
-
-
-def attach_sglang(address: str, *, model: str | None = None, tokenizer: Any, **options: Any) -> ServerEngine:
-    """An SGLang that runs already; options as ``openai_server.attach`` has them."""
-    return attach(SGLangDialect(), address, model=model, tokenizer=tokenizer, **options)
 
 
 def sglang_command(options: LaunchOptions, folder: str, name: str, port: int) -> list[str]:

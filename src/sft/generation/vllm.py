@@ -12,11 +12,9 @@ from typing import Any
 
 from sft.errors import GenerationError
 from sft.generation.adapter_folder import AdapterFolder, special_features
-from sft.generation.engine import Sampling
+from sft.generation.hot_loading import HotLoadingDialect
 from sft.generation.http_client import HttpClient
 from sft.generation.launch import Launch, LaunchOptions, MakeMerged, device_environment, dtype_on
-from sft.generation.openai_dialect import OpenAIDialect
-from sft.generation.openai_server import attach
 from sft.generation.server_engine import ServerEngine
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -26,23 +24,11 @@ UNDERSTOOD = ("use_rslora", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True)
-class VLLMDialect(OpenAIDialect):
+class VLLMDialect(HotLoadingDialect):
     """vLLM's server."""
 
     name: str = "vLLM"
     kind: str = "vllm"
-
-    hot_loads = True
-    repeats_model = True
-
-    def sampling_fields(self, sampling: Sampling) -> dict[str, Any]:
-        """Its own fields: token ids of answer and prompt are asked for, and no limits but ours hold in sampling."""
-        drawn = {"top_k": sampling.top_k or -1, "min_p": 0.0} if sampling.temperature > 0 else {}
-        return super().sampling_fields(sampling) | drawn | {"return_token_ids": True}
-
-    def probe_fields(self) -> dict[str, Any]:
-        """No penalty that the model's generation config may bring."""
-        return super().probe_fields() | {"repetition_penalty": 1.0}
 
     def refuses(self, adapter: AdapterFolder) -> str | None:
         """What vLLM cannot do with an adapter."""
@@ -90,11 +76,6 @@ def vllm_server(
         request_timeout=request_timeout,
         make_merged=make_merged,
     )
-
-
-def attach_vllm(address: str, *, model: str | None = None, tokenizer: Any, **options: Any) -> ServerEngine:
-    """A vLLM that runs already; options as ``openai_server.attach`` has them."""
-    return attach(VLLMDialect(), address, model=model, tokenizer=tokenizer, **options)
 
 
 def vllm_command(options: LaunchOptions, folder: str, name: str, port: int) -> list[str]:
