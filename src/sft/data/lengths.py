@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from sft.data.types import Conversation, Example, Message
-from sft.errors import DataError
+from sft.errors import DataError, RowError
 
 Overlong = Literal["drop", "cut_start", "cut_end", "error"]
 Render = Callable[[Conversation], Sequence[Example]]
@@ -75,7 +75,10 @@ def _cut_exchanges(
     starts = [index for index in range(head, len(messages)) if messages[index].role == "user"]
     for start in starts[1:] if from_start else reversed(starts[1:]):
         left = messages[:head] + messages[start:] if from_start else messages[:start]
-        shorter = render(replace(conversation, messages=left))
+        try:
+            shorter = render(replace(conversation, messages=left))
+        except RowError:  # of the trained turns none is left, or the template does not write what is
+            continue
         if len(shorter) == 1 and len(shorter[0]) <= max_length:
             return replace(shorter[0], turn=example.turn)
     return None

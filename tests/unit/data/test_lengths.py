@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from sft.data.lengths import cut_tokens, fit_length
+from sft.data.render import Renderer
 from sft.data.types import Conversation, Example, Message, Source
 from sft.errors import DataError
 
@@ -76,6 +79,23 @@ def test_cutting_takes_whole_exchanges_and_keeps_the_system_turn(overlong: str, 
 @pytest.mark.parametrize("overlong", ["cut_start", "cut_end"])
 def test_an_exchange_that_alone_is_too_long_is_dropped(overlong: str) -> None:
     assert fitted(THREE, 3, overlong) == "no whole trained turn fits in max_length 3"
+
+
+@pytest.mark.parametrize(("overlong", "trained"), [("cut_start", 1), ("cut_end", 3)])
+def test_when_the_trained_turns_would_be_cut_away_the_row_is_dropped(
+    new_tokenizer: Any, overlong: str, trained: int
+) -> None:
+    contents = ["one " * 10, "two " * 10, "three " * 10, "four " * 10]
+    messages = [
+        Message(role="assistant" if turn % 2 else "user", content=text, train=turn == trained)
+        for turn, text in enumerate(contents)
+    ]
+    row = Conversation(messages=tuple(messages), source=SOURCE)
+    renderer = Renderer(new_tokenizer("chatml"))
+    (example,) = renderer.render(row)
+    longest = len(example) - 1
+    cut = fit_length(row, example, renderer.render, max_length=longest, overlong=overlong)
+    assert cut == f"no whole trained turn fits in max_length {longest}"
 
 
 def test_of_a_split_conversation_only_the_history_may_leave() -> None:
