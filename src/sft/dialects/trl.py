@@ -78,7 +78,6 @@ MODEL_KWARGS = {
     "trust_remote_code": "trust_remote_code",
 }
 TRUNCATION = {"keep_start": "cut_end", "keep_end": "cut_start"}
-MASKS = ("assistant_only_loss", "completion_only_loss")
 DATA_KEYS = (*SINGLE, *MIXTURES, "dataset_configs", "dataset_splits", "test_split_size")
 
 Values = Mapping[str, RawValue]

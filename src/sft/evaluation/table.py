@@ -31,7 +31,7 @@ def compare_table(before: Evaluation | None, now: Evaluation, *, weights: Combin
     return "\n".join([*_lines(rows), *_remarks(before, now)])
 
 
-def score_table(results: Evaluation, *, weights: CombinedWeights | None = None) -> str:
+def score_table(results: Evaluation) -> str:
     """Each score with its scorer and its number of rows."""
     rows = [["", "metric", "score", "rows", "scorer"]]
     for task, found in results.items():
@@ -39,7 +39,7 @@ def score_table(results: Evaluation, *, weights: CombinedWeights | None = None) 
             count = f"{found['num_samples']}{' of ' + str(found['num_available']) if 'num_available' in found else ''}"
             rows.append([task, metric, _shown(metric, _value(found, metric)), count, found["scorer"]])
     if is_combined(results):
-        rows.append(["combined", "", _shown("", combined_score(results, weights)), "", ""])
+        rows.append(["combined", "", _shown("", combined_score(results)), "", ""])
     return "\n".join([*_lines(rows, left=(0, 1, 4)), *_remarks(None, results)])
 
 

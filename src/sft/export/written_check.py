@@ -35,7 +35,7 @@ class WrittenCheck:
 
 
 @torch.no_grad()
-def check_written(merge: StreamedMerge, folder: Path, *, tied: bool, sample: int = SAMPLE) -> WrittenCheck:
+def check_written(merge: StreamedMerge, folder: Path, *, tied: bool) -> WrittenCheck:
     """Compare files with what they were made of.
 
     Raises:
@@ -48,9 +48,9 @@ def check_written(merge: StreamedMerge, folder: Path, *, tied: bool, sample: int
         raise ExportError(f"The merged model's files and its plan differ in {len(lost)} tensors, such as {lost[0]}.")
     units = {path: outputs_of(path, outputs) for path in merge.skeleton.units}
     adapted = [path for path, found in units.items() if found]
-    differences = [_compare(merge, written, path, units[path]) for path in _spread(adapted, sample)]
+    differences = [_compare(merge, written, path, units[path]) for path in _spread(adapted, SAMPLE)]
     changed = {output.key for found in units.values() for output in found}
-    unchanged = _spread([output for output in outputs if output.key not in changed], sample)
+    unchanged = _spread([output for output in outputs if output.key not in changed], SAMPLE)
     for output in unchanged:
         name, dtype = output.spec.name, output.spec.dtype
         if not torch.equal(merge.read_unchanged(output).to(dtype), written.read(name)):
