@@ -129,6 +129,30 @@ def test_a_finished_run_started_again_saves_its_best_model(train: Callable[..., 
     assert all(torch.equal(again.weights[name], first.weights[name]) for name in first.weights)
 
 
+def test_a_run_that_ended_early_trains_no_further_when_it_is_started_again(
+    train: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {
+        "learning_rate": 0.2,
+        "max_steps": 12,
+        "validation_size": 8,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "early_stopping_patience": 1,
+    }
+    first = train("run", **changes)
+    assert "training ends here" in capsys.readouterr().err
+    assert len(first.losses) < 12
+    shutil.rmtree(first.folder / "final_model")
+    again = train("run", **changes)
+    assert "nothing left to train" in capsys.readouterr().err
+    assert again.losses == first.losses
+    assert all(torch.equal(again.weights[name], first.weights[name]) for name in first.weights)
+    longer = train("run", **{**changes, "early_stopping_patience": 10})
+    assert longer.losses[: len(first.losses)] == first.losses
+    assert len(longer.losses) == 12
+
+
 @pytest.mark.parametrize(
     ("rate", "eval_steps", "save_steps"), [(0.2, 1, 3), (10.0, 2, 2)], ids=["between saves", "the untrained model"]
 )

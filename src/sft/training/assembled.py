@@ -10,6 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
 from sft.training.base import RunTrainer
+from sft.training.checkpoints.layout import step_of
+from sft.training.early_stopping import ended_early
 from sft.training.memory.fit import Fit
 from sft.training.plan import Plan
 from sft.training.save import SavedModel
@@ -62,6 +64,8 @@ class AssembledRun:
     """What it was estimated to need, where that was asked for and could be told."""
 
 
-def is_last(checkpoint: Path | None, plan: Plan) -> bool:
-    """Whether nothing is left to train after a checkpoint."""
-    return checkpoint is not None and int(checkpoint.name.split("-")[-1]) >= plan.steps
+def is_last(checkpoint: Path | None, config: SFTConfig, plan: Plan) -> bool:
+    """Whether nothing is left to train after a checkpoint: it is of the last step, or training ended early with it."""
+    if checkpoint is None:
+        return False
+    return step_of(checkpoint) >= plan.steps or ended_early(checkpoint, config.early_stopping_patience)

@@ -79,7 +79,7 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     set_seed(config.seed)
     context = start_context(strategy)
     plan = make_plan(config, data, row_groups=strategy.mesh.row_groups)
-    only_saved = is_last(checkpoint, plan)
+    only_saved = is_last(checkpoint, config, plan)
     fit = None if only_saved else check_memory(config, strategy, plan, tokenizer)
     before = Before.now()
     with loading_whole_models() if only_saved else nullcontext():
@@ -139,8 +139,8 @@ def train(run: AssembledRun) -> RunResult:
     started = time.perf_counter()
     trainer, folder = run.trainer, Path(run.config.output_dir)
     train_loss = metrics = None
-    if run.checkpoint is not None and is_last(run.checkpoint, run.plan):
-        announce(f"nothing left to train: {run.checkpoint} is the last of {run.plan.steps} steps")
+    if run.checkpoint is not None and is_last(run.checkpoint, run.config, run.plan):
+        announce(f"nothing left to train: {run.checkpoint} is what training ended with")
         trainer.restore(run.checkpoint)
         trainer.catch_up()
     else:

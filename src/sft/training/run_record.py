@@ -57,7 +57,7 @@ def record_beginning(run: AssembledRun, strategy: AskedStrategy) -> None:
         refuse_other_shards(before, strategy, run.checkpoint)
         record["allowed_changes"] = [*before["allowed_changes"], *changes]
     run.trainer.keeper = make_keeper(config, run.trainer, record)
-    if is_main_process() and not is_last(run.checkpoint, run.plan):
+    if is_main_process() and not is_last(run.checkpoint, run.config, run.plan):
         saves = num_saves(run.trainer.args, run.plan.steps, run.plan.steps_per_epoch)
         require_space(config, run.model, num_saves=saves)
     if is_main_process():
