@@ -50,6 +50,7 @@ from sft.training.task_data import task_rows
 from sft.training.tracking import tracked_to_its_end
 from sft.training.unpacked import packed_or_by_length
 from sft.training.unseen_tokens import unseen_tokens
+from sft.training.upload import uploads_while_training
 
 
 def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> RunResult:
@@ -101,6 +102,10 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
         trainer.add_callback(MemoryWatch(fit, before, folder))
     if config.report_page:
         trainer.add_callback(ReportPage(folder))
+    if uploads_while_training(config):
+        from sft.training.upload_while_training import UploadWhileTraining  # with the hub's client
+
+        trainer.add_callback(UploadWhileTraining(ModelSaver(config, trainer, tokenizer, plan)))
     run = AssembledRun(config, plan, tokenizer, model, trainer, checkpoint, fit)
     record_beginning(run, strategy)
     return run

@@ -1,6 +1,6 @@
 """`push_to_hub`: the repository is opened before a run begins, and has the finished model and its card at the end.
 
-What the Trainer uploads meanwhile is decided by ``hub_strategy``; this is what a run leaves there when it is done.
+What the hub gets meanwhile is decided by ``hub_strategy`` (``upload_while_training.py``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from pathlib import Path
 from sft.config import SFTConfig
 from sft.training.launch import announce, is_main_process
 from sft.training.save import SavedModel
+
+ADAPTER = ("adapter_config.json", "adapter_model.*")
+"""What saves have put where a merged model is to stand. A loader would take the two for a base and its adapter."""
 
 
 def repository_of(config: SFTConfig) -> str:
@@ -40,9 +43,19 @@ def upload(config: SFTConfig, saved: SavedModel) -> str | None:
         return None
     from sft.export.hub import push_folder
 
-    address = push_folder(saved.merged or saved.model, repository_of(config), private=is_private(config))
+    address = push_folder(
+        saved.merged or saved.model,
+        repository_of(config),
+        private=is_private(config),
+        remove=ADAPTER if saved.merged else (),
+    )
     announce(f"uploaded: {address}")
     return address
+
+
+def uploads_while_training(config: SFTConfig) -> bool:
+    """Whether the hub is to have more than the end of a run."""
+    return bool(config.training_arguments.get("push_to_hub")) and config.training_arguments.get("hub_strategy") != "end"
 
 
 def is_private(config: SFTConfig) -> bool:

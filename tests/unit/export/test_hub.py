@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,10 @@ class Hub(ThreadingHTTPServer):
         self.private: dict[str, bool] = {}
         self.tokens: set[str] = set()
         self.refuses: int | None = None
+        self.refuses_commits = 0
+        """So many, then no more."""
+        self.commits: dict[str, list[dict[str, bytes]]] = {}
+        """Repository -> the files that came with each of its commits."""
 
     @property
     def address(self) -> str:
@@ -40,6 +45,11 @@ class Answer(BaseHTTPRequestHandler):
         """Nothing."""
 
     def do_GET(self) -> None:
+        if "/tree/main" in self.path:
+            name = self.path.split("/api/models/")[-1].split("/tree")[0]
+            files = self.server.repositories[name].items()
+            self._say([{"type": "file", "path": path, "size": len(text), "oid": "0" * 40} for path, text in files])
+            return
         name = self.path.split("/api/models/")[-1].split("/revision")[0]
         self._say({"id": name, "sha": "0" * 40, "siblings": []} if name in self.server.repositories else None)
 
@@ -61,13 +71,26 @@ class Answer(BaseHTTPRequestHandler):
             self._say({"files": [{**file, "shouldIgnore": False, "oid": None} for file in files]})
         elif self.path.endswith("/commit/main"):
             name = self.path.removeprefix("/api/models/").removesuffix("/commit/main")
-            for line in map(json.loads, body.decode().splitlines()):
-                if line["key"] == "file":
-                    self.server.repositories[name][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            if self.server.refuses_commits:
+                self.server.refuses_commits -= 1
+                self._say({"error": f"no right to write with {TOKEN}"}, 403)
+                return
+            lines = [json.loads(line) for line in body.decode().splitlines()]
+            self._commit(name, lines)
             oid = "1" * 40
             self._say({"success": True, "commitOid": oid, "commitUrl": f"{self.server.address}/{name}/commit/{oid}"})
         else:
             self._say(None)
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        files = [line["value"] for line in lines if line["key"] == "file"]
+        came = {file["path"]: base64.b64decode(file["content"]) for file in files}
+        there = self.server.repositories[name]
+        for line in lines:
+            if line["key"] == "deletedFile":
+                del there[line["value"]["path"]]
+        there.update(came)
+        self.server.commits.setdefault(name, []).append(came)
 
     def _say(self, value: object, status: int = 200) -> None:
         text = json.dumps({"error": "not found"} if value is None else value).encode()
@@ -85,6 +108,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread.start()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)  # HF_ENDPOINT is read once, at import
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", server.address)
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # keeps the address of its first use
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     yield server
@@ -107,7 +131,8 @@ def test_every_file_arrives_byte_by_byte(hub: Hub, tmp_path: Path) -> None:
 def test_a_hub_that_refuses_is_told_without_the_token(hub: Hub, tmp_path: Path) -> None:
     hub.refuses = 403
     (tmp_path / "README.md").write_text("# mine\n")
-    for call in (lambda: push_folder(tmp_path, "me/mine"), lambda: open_repository("me/mine")):
+    calls: list[Callable[[], str]] = [lambda: push_folder(tmp_path, "me/mine"), lambda: open_repository("me/mine")]
+    for call in calls:
         with pytest.raises(ExportError, match="hf auth login") as refused:
             call()
         assert "403" in str(refused.value)
@@ -154,3 +179,53 @@ def test_a_missing_right_is_told_before_anything_is_read(
     assert TOKEN not in said
     assert not (output / "final_model").exists()
     assert not (tmp_path / "cache").exists(), "the rows were prepared for nothing"
+
+
+def words_of_saves(model: Path, data: Path, output: Path, strategy: str) -> list[str]:
+    words = words_of_a_run(model, data, output)
+    words[words.index("--save_strategy") + 1] = "steps"
+    words[words.index("--max_steps") + 1] = "2"
+    return [*words, "--save_steps", "1", "--hub_strategy", strategy, "--hub_always_push"]
+
+
+CHECKPOINTS = {"checkpoint": ["last-checkpoint"] * 2, "all_checkpoints": ["checkpoint-1", "checkpoint-2"]}
+
+
+@pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
+def test_saves_send_what_the_end_sends(
+    strategy: str, hub: Hub, tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    assert main(words_of_saves(tiny_model_folder, alpaca_file, output, strategy)) == EXIT_DONE
+    *meanwhile, last = hub.commits["me/tuned"]
+    assert len(meanwhile) == 2
+    for step, sent in enumerate(meanwhile, start=1):
+        model = {name for name in sent if "/" not in name}
+        assert model == set(last), "another set of files than the end sends"
+        assert f"| steps | {step} |" in sent["README.md"].decode()
+        below, here = CHECKPOINTS[strategy][step - 1], output / f"checkpoint-{step}"
+        beside = {name: content for name, content in sent.items() if "/" in name}
+        assert beside == {f"{below}/{path.name}": path.read_bytes() for path in here.iterdir()}
+    there = hub.repositories["me/tuned"]
+    assert not [name for name in there if name.endswith((".bin", ".pt", ".pkl", ".pth"))]
+    assert all(TOKEN.encode() not in content for content in there.values())
+    assert not list(output.glob("*.bin"))
+    assert {path.name for path in output.glob("*.safetensors")} == set(), "the run folder itself holds no model"
+    assert not (output / ".uploading").exists()
+
+
+def test_a_save_that_the_hub_refuses_costs_nothing_else(
+    hub: Hub, tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a merged model takes the place of the adapters that were uploaded before it."""
+    hub.refuses_commits = 1
+    words = words_of_saves(tiny_model_folder, alpaca_file, tmp_path / "run", "every_save")
+    assert main([*words, "--quiet", "--merged_dir", "merged"]) == EXIT_DONE
+    said = capsys.readouterr().err
+    assert said.count("step 1: the hub did not take the model") == 1
+    assert TOKEN not in said
+    (second, merged), there = hub.commits["me/tuned"], hub.repositories["me/tuned"]
+    assert "adapter_config.json" in second
+    assert not [name for name in second if "/" in name]
+    assert "model.safetensors" in merged
+    assert set(there) - {".gitattributes"} == set(merged), "an adapter is left beside the merged model"

@@ -85,8 +85,6 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
             self.keeper.write_behind(draft, best=self.state.best_global_step)
             return
         self.keeper.write(draft, best=self.state.best_global_step)
-        if self.args.push_to_hub and self.keeper.failure is None:
-            self._push_from_checkpoint(str(draft.place))
 
     def _fill(self, draft: Draft, random: list[Any]) -> bool:
         """Write what is small, and list what is large. True: as copies, which can be written while training goes on."""
@@ -106,8 +104,8 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
         return True
 
     def _may_write_behind(self, size: int) -> bool:
-        """Not where somebody wants the finished folder at once: a callback of ``on_save``, or the hub."""
-        if self.keeper.background is False or self.args.push_to_hub:
+        """Not where somebody wants the finished folder at once: a callback of ``on_save``, such as the hub's."""
+        if self.keeper.background is False:
             return False
         if any(map(wants_folder, self.callback_handler.callbacks)):
             return False
