@@ -56,6 +56,26 @@ def test_gradient_checkpointing_changes_nothing(train: Callable[..., Any]) -> No
     assert_same_course(train("off"), train("on", gradient_checkpointing=True))
 
 
+def test_only_the_ratio_of_weights_matters(train: Callable[..., Any], tmp_path: Path) -> None:
+    """A step whose weights add up to less than one token is divided by their sum like any other."""
+
+    def weighed(by: float) -> dict[str, Any]:
+        rows = [
+            {
+                "messages": [
+                    {"role": "user", "content": f"Count to {number}"},
+                    {"role": "assistant", "content": "one two three"[:number], "weight": by * (1 + number % 2)},
+                ]
+            }
+            for number in range(1, 9)
+        ]
+        path = tmp_path / f"{by}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return {"data_path": str(path), "per_device_train_batch_size": 2}
+
+    assert_same_course(train("whole", **weighed(1.0)), train("thousandth", **weighed(1 / 1024)))
+
+
 def test_packed_rows_train_like_rows_apart(train: Callable[..., Any]) -> None:
     # one step over all forty rows: the same examples, whatever rows they stand in
     apart = train("apart", per_device_train_batch_size=40, max_steps=3)

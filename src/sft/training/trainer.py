@@ -40,6 +40,9 @@ from sft.training.window_rows import WindowRows
 PROBED_TOKENS = 8
 """Tokens on which a model is asked what it does to its logits."""
 
+SMALLEST_DIVISOR = 1e-9
+"""Of a step without a trained token, whose loss is 0. Weights may make any step count less than one token."""
+
 
 class WalkTrainer(RunTrainer):
     """Trains on ``TrainingRows``; the loss of a step is a sum over its trained tokens divided by their number."""
@@ -197,9 +200,9 @@ class WalkTrainer(RunTrainer):
         """What a sum over trained tokens is multiplied by. Nothing here waits for the device."""
         processes = self.accelerator.num_processes / self.mesh.tensor
         if isinstance(divisor, Tensor):
-            share: Tensor = processes / divisor.clamp_min(1.0)
+            share: Tensor = processes / divisor.clamp_min(SMALLEST_DIVISOR)
             return share.float()
-        return float(processes / max(divisor, 1.0))
+        return float(processes / max(divisor, SMALLEST_DIVISOR))
 
     def _head(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.model).get_output_embeddings()  # type: ignore[no-any-return]
