@@ -10,24 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sft.errors import ExportError
-from sft.export.adapted import load_tokenizer_of
 from sft.export.adapter import read_adapter
 from sft.export.card import write_card
-from sft.export.fit import check_fit, read_base_config, refuse_quantised
 from sft.export.folders import written_whole
-from sft.export.merge_request import check_output, choose_dtype, notes_on
+from sft.export.merge_request import MergeTask, check_output, name_base, notes_on, plan_merge
 from sft.export.merge_result import MergeResult, card_of
-from sft.export.merge_ways import Merged, MergeTask, write_merged
-from sft.export.prompts import BUILT_IN_PROMPTS
-from sft.export.quantised import choose_rounding, rounding_note
+from sft.export.merge_ways import Merged, write_merged
 from sft.export.save import save_tokenizer
-from sft.export.shards import parse_size
-from sft.export.verify import encode_prompts
 
 CHECKS = ("auto", "logits", "layers")
 """How a merge is verified. auto: by logits where a model of this size fits into memory, else layer by layer."""
@@ -74,36 +67,23 @@ def merge_adapter(
     if check not in CHECKS:
         raise ExportError(f"check is {check!r}, but a merge is verified by one of: {', '.join(CHECKS)}.")
     adapter = read_adapter(str(adapter_path))
-    base_model = base_model or adapter.base_model
-    if base_model is None:
-        raise ExportError(f"The adapter {adapter.name!r} names no base model. Name it with --base_model.")
+    base_model = name_base(adapter, base_model)
     output = check_output(Path(output_path), adapter, base_model, keep_others=keep_others)
-    source: dict[str, Any] = {
-        "revision": base_revision or adapter.base_revision,
-        "trust_remote_code": trust_remote_code,
-    }
-    base_config = read_base_config(base_model, **source)
-    refuse_quantised(base_config, base_model)
-    saved_dtype = choose_dtype(dtype, base_config)
-    rows = check_fit(adapter, base_config, base_model=base_model, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer_of(adapter, base_model, **source)
-    task = MergeTask(
-        adapter=adapter,
-        base_model=base_model,
-        base_config=base_config,
-        source=source,
-        rows=rows,
-        dtype=saved_dtype,
-        tokenizer=tokenizer,
-        prompts=encode_prompts(tokenizer, prompts or BUILT_IN_PROMPTS),
+    task = plan_merge(
+        adapter,
+        base_model,
+        base_revision=base_revision,
+        trust_remote_code=trust_remote_code,
+        dtype=dtype,
+        prompts=prompts,
         max_difference=max_difference,
-        max_shard_bytes=parse_size(max_shard_size),
-        rounding=choose_rounding(adapter, base_weights),
+        max_shard_size=max_shard_size,
+        base_weights=base_weights,
     )
-    notes = [*notes_on(adapter, base_model, rows), *rounding_note(adapter, task.rounding)]
+    notes = notes_on(task)
     with written_whole(output, keep_others=keep_others) as partial, torch.no_grad():
         merged = write_merged(task, partial, check, notes)
-        save_tokenizer(tokenizer, partial)
+        save_tokenizer(task.tokenizer, partial)
         files = [path.stat().st_size for path in partial.glob("*.safetensors")]
         result = _result(task, merged, output, str(adapter_path), largest_file=max(files), notes=notes)
         write_card(partial, card_of(result, adapter))

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from sft.errors import ExportError
 from sft.export.adapted import check_vocabulary, generation_config_of, load_adapted
-from sft.export.adapter import Adapter
 from sft.export.checkpoint import open_checkpoint, weight_files
 from sft.export.generation_config import read_generation_config
 from sft.export.in_memory import cast_weights, merge_weights
 from sft.export.memory import PeakMemory, available_memory
+from sft.export.merge_request import MergeTask
 from sft.export.merge_result import describe_bytes
 from sft.export.quantised import can_round, round_linear_layers, rounded_checkpoint
 from sft.export.save import is_tied, set_tied
@@ -25,34 +25,10 @@ from sft.export.streamed import CannotStreamError, StreamedMerge, plan_streamed_
 from sft.export.verify import Agreement, check_agreement, compare_logits, compute_logits
 from sft.export.written_check import WrittenCheck, check_written
 from sft.models.load import load_model
-from sft.models.quantization import Quantization, read_quantization
+from sft.models.quantization import Quantization
 
 HEADROOM = 1.15
 """What loading a model and running it takes beside its weights and the kept logits, as a factor."""
-
-
-@dataclass(frozen=True)
-class MergeTask:
-    """One merge: what is read, what is to be written."""
-
-    adapter: Adapter
-    base_model: str
-    base_config: Any
-    source: dict[str, Any]
-    """How the base model is found: revision, trust_remote_code."""
-    rows: int | None
-    dtype: torch.dtype
-    tokenizer: Any
-    prompts: list[list[int]]
-    max_difference: float | None
-    max_shard_bytes: int
-    rounding: Quantization | None
-    """How the base model's weights are rounded before the merge."""
-
-    @property
-    def trained_over(self) -> Quantization | None:
-        """How the base was held when the adapter was trained."""
-        return read_quantization(self.adapter.path)
 
 
 @dataclass(frozen=True)
