@@ -49,20 +49,15 @@ def add_adapter(
     Raises:
         ModelError: a target is not in the model, or PEFT refuses it.
     """
-    from peft import LoraConfig, PeftModel, get_peft_model  # PEFT takes a second, and only adapters need it
-
     try:
         if adapter_name_or_path is not None:
-            refuse_foreign_adapter(Path(adapter_name_or_path).expanduser())
-            refuse_moved_base(adapter_name_or_path)
-            adapted = PeftModel.from_pretrained(model, adapter_name_or_path, is_trainable=True)
-            refuse_missing_rows(adapted, adapter_name_or_path, token_rows)
+            adapted = load_adapter(model, adapter_name_or_path, token_rows)
         else:
             check_excluded(model, exclude_modules)
             check_parameters(model, target_parameters)
             targets, layers = within_layers(model, choose_targets(model, target_modules), layers)
-            config = LoraConfig(
-                task_type="CAUSAL_LM",
+            adapted = make_adapter(
+                model,
                 r=r,
                 lora_alpha=alpha,
                 lora_dropout=dropout,
@@ -77,9 +72,6 @@ def add_adapter(
                 use_dora=use_dora,
                 init_lora_weights=True if start in ("default", LOFTQ) else start,
             )
-            with warnings.catch_warnings():  # our merge unties what an adapter makes different
-                warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
-                adapted = get_peft_model(model, config)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise ModelError(f"cannot add the adapter: {' '.join(str(error).split())}") from error
     check_width(adapted)
@@ -88,6 +80,30 @@ def add_adapter(
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
     return adapted
+
+
+def load_adapter(model: PreTrainedModel, adapter: str, token_rows: Mapping[str, list[int]] | None) -> Any:
+    """The adapter of a folder, to be trained on.
+
+    Raises:
+        ModelError: it does not fit what is asked of it.
+    """
+    from peft import PeftModel  # PEFT takes a second, and only adapters need it
+
+    refuse_foreign_adapter(Path(adapter).expanduser())
+    refuse_moved_base(adapter)
+    adapted = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    refuse_missing_rows(adapted, adapter, token_rows)
+    return adapted
+
+
+def make_adapter(model: PreTrainedModel, **settings: Any) -> Any:
+    """A new one, with settings by PEFT's names."""
+    from peft import LoraConfig, get_peft_model
+
+    with warnings.catch_warnings():  # our merge unties what an adapter makes different
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
 
 
 def refuse_moved_base(adapter: str) -> None:
