@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sft.data.answers import snippet
 from sft.data.control import Uncovered
@@ -59,38 +60,18 @@ def make_example(
     """
     spans = [(written.position(stretch.start), written.position(stretch.end)) for stretch in stretches]
     borders, ends = _borders(written.text, stretches, spans, encoder) if is_exact else ([], [])
-    try:
-        encoded = encoder.encode(written.text, owned=written.owned, borders=borders, ends=ends, begins_at=begins_at)
-    except UnicodeEncodeError as error:
-        raise RowError(source, "the text is no valid Unicode", f"It holds {error.object[error.start]!a}") from error
-    except ValueError as error:
-        raise RowError(source, str(error), "Set allow_special_tokens to let it act") from error
-    ids = np.array(encoded.ids, dtype=np.int32)
-    mask = np.zeros(len(ids), dtype=np.uint8)
-    is_weighted = any(stretch.weight != 1 for stretch in stretches)
-    weights = np.ones(len(ids), dtype=np.float32) if is_weighted else None
-    trained_text = []
-    for stretch, (start, end) in zip(stretches, spans, strict=True):
-        first, last = max(encoded.token_at(start), 1), encoded.token_at(end)
-        mask[first:last] = 1
-        if weights is not None:
-            weights[first:last] = stretch.weight
-        if first >= last:
-            raise RowError(source, "no trained tokens: what is trained is the first token, which nothing precedes")
-        text = written.text[start:end] if start else encoder.decode(encoded.ids[first:last])
-        trained_text.append(text)
-        if is_exact:
-            _check_stretch(encoder, encoded.ids[first:last], text, stretch, source)
+    encoded = _encode(encoder, written, source, borders=borders, ends=ends, begins_at=begins_at)
+    mask, weights, texts = _mask(encoder, encoded, written.text, stretches, spans, source, is_exact=is_exact)
     if (encoded.is_apart or not is_exact) and not encoder.writes(encoded.ids, written.text):
         raise _cannot_write(source, written.text)
     example = Example(
-        input_ids=ids,
+        input_ids=np.array(encoded.ids, dtype=np.int32),
         loss_mask=mask,
         text=written.text,
         source=source,
         turn=turn,
         weights=weights,
-        trained_text=tuple(trained_text),
+        trained_text=texts,
         trained_turns=tuple(stretch.turn for stretch in stretches),
     )
     return example, _is_straddled(encoded, borders)
@@ -106,6 +87,45 @@ def _borders(
         if not stretch.is_answer and not text.endswith(encoder.control.texts, 0, end):
             borders.append(end)
     return borders, ends
+
+
+def _encode(
+    encoder: Encoder, written: Uncovered, source: Source, *, borders: list[int], ends: list[int], begins_at: int
+) -> Encoded:
+    try:
+        return encoder.encode(written.text, owned=written.owned, borders=borders, ends=ends, begins_at=begins_at)
+    except UnicodeEncodeError as error:
+        raise RowError(source, "the text is no valid Unicode", f"It holds {error.object[error.start]!a}") from error
+    except ValueError as error:
+        raise RowError(source, str(error), "Set allow_special_tokens to let it act") from error
+
+
+def _mask(
+    encoder: Encoder,
+    encoded: Encoded,
+    text: str,
+    stretches: Sequence[Stretch],
+    spans: Sequence[tuple[int, int]],
+    source: Source,
+    *,
+    is_exact: bool,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None, tuple[str, ...]]:
+    """Of each token whether it is trained, and its weight where they are not all 1; of each stretch its text."""
+    mask = np.zeros(len(encoded.ids), dtype=np.uint8)
+    is_weighted = any(stretch.weight != 1 for stretch in stretches)
+    weights = np.ones(len(encoded.ids), dtype=np.float32) if is_weighted else None
+    texts = []
+    for stretch, (start, end) in zip(stretches, spans, strict=True):
+        first, last = max(encoded.token_at(start), 1), encoded.token_at(end)
+        mask[first:last] = 1
+        if weights is not None:
+            weights[first:last] = stretch.weight
+        if first >= last:
+            raise RowError(source, "no trained tokens: what is trained is the first token, which nothing precedes")
+        texts.append(text[start:end] if start else encoder.decode(encoded.ids[first:last]))
+        if is_exact:
+            _check_stretch(encoder, encoded.ids[first:last], texts[-1], stretch, source)
+    return mask, weights, tuple(texts)
 
 
 def _check_stretch(encoder: Encoder, ids: Sequence[int], text: str, stretch: Stretch, source: Source) -> None:
