@@ -182,7 +182,9 @@ def _incidents(folder: Path, unread: list[str]) -> Iterator[Mark]:
             continue
         rows = rows if isinstance(rows := line.get("rows"), list) else []
         figures = [
-            f"{name} {value}" for name, value in line.items() if name not in ("step", "kind", "rows", "num_rows")
+            str(value) if name == "why" else f"{name} {value}"
+            for name, value in line.items()
+            if name not in ("step", "kind", "rows", "num_rows")
         ]
         yield Mark(
             step=int(step),

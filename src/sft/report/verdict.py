@@ -200,6 +200,8 @@ def _by_scores(story: RunStory, scores: tuple[ScoreRow, ...]) -> tuple[str, str]
     if not measured:
         return None
     count = f"{len(measured)} evaluations" if len(measured) != 1 else "1 evaluation"
+    if failed := len(history.entries) - len(measured):
+        count += f"; {failed} more failed"
     if trained is None:
         if any(entry.step != UNTRAINED for entry in history.entries):
             return "Not known", "Every evaluation of a trained step failed."
@@ -254,7 +256,8 @@ def _by_loss(story: RunStory, loss: LossChange | None) -> tuple[str, str] | None
     change = f"from {loss.before:.4f} to {loss.after:.4f} per {loss.per}"
     if loss.after >= loss.before:
         return "No", f"The evaluation loss went {change}."
-    return "Yes", f"The evaluation loss fell {change}. No task was asked, so this says nothing of answers."
+    asked = "Every evaluation of answers failed" if story.history.entries else "No task was asked"
+    return "Yes", f"The evaluation loss fell {change}. {asked}, so this says nothing of answers."
 
 
 def _not_measured(story: RunStory) -> tuple[str, str]:

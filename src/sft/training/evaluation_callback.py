@@ -46,6 +46,7 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         evaluate: measures the model at a step.
         save: writes the model of a step into a folder of the run, by that folder's name.
         announce: tells people.
+        on_failure: told the step and the reason of an evaluation that failed.
         log: hands figures to the trackers.
         compare: a table of scores before and now.
         close: ends the engine.
@@ -60,6 +61,7 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         evaluate: Evaluate,
         save: Callable[[str], object],
         announce: Callable[[str], None],
+        on_failure: Callable[[int, str], None],
         log: Callable[[dict[str, float]], None],
         compare: Callable[[Mapping[str, Any], Mapping[str, Any]], str],
         close: Callable[[], None],
@@ -71,6 +73,7 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         self.evaluate = evaluate
         self.save = save
         self.announce = announce
+        self.on_failure = on_failure
         self.log = log
         self.compare = compare
         self.close = close
@@ -134,8 +137,10 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
             self.save(self.best_name)
         if state.is_world_process_zero:
             self.history.write(self.plan.folder)
-        if entry.failure is None:
-            self.log(figures(entry))
+        if entry.failure is not None:
+            self.on_failure(step, entry.failure)
+            return True
+        self.log(figures(entry))
         self.announce(self.describe(entry))
         return True
 
@@ -168,8 +173,6 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
 
     def describe(self, entry: EvaluationEntry) -> str:
         """The entry for people: every score beside that of step 0."""
-        if entry.failure is not None:
-            return f"step {entry.step}: the evaluation failed and training goes on: {entry.failure}"
         untrained = self.history.untrained
         before = entry.results if untrained is None else untrained.results
         part = ", on a part of the rows" if entry.partial else ""

@@ -29,7 +29,8 @@ from sft.tasks.combined import CombinedWeights
 from sft.tasks.task import Results
 from sft.training.base import RunTrainer
 from sft.training.evaluation_callback import EvaluationPlan, GenerationEvaluation
-from sft.training.launch import announce, is_main_process
+from sft.training.incidents import EVALUATION_FAILED
+from sft.training.launch import announce, is_main_process, warn
 from sft.training.save import ModelSaver
 from sft.training.task_data import open_eval_tasks
 
@@ -56,6 +57,7 @@ def build_evaluation(saver: ModelSaver) -> GenerationEvaluation:
         evaluate=measured.evaluate,
         save=lambda name: saver.save(name, {}),
         announce=announce,
+        on_failure=lambda step, why: tell_failure(trainer, step, why),
         log=trainer.log,
         compare=lambda before, now: compare_table(before, now, weights=weights),
         close=measured.close,
@@ -69,6 +71,13 @@ def build_evaluation(saver: ModelSaver) -> GenerationEvaluation:
         every_adapter=config.use_lora,
         stopper=trainer.stopper,
     )
+
+
+def tell_failure(trainer: RunTrainer, step: int, why: str) -> None:
+    """A score that is missing is missed days later: it is said under ``quiet`` too, and stands with the incidents."""
+    warn(f"step {step}: the evaluation failed and training goes on: {why}")
+    if trainer.guard is not None:
+        trainer.guard.incidents.add(EVALUATION_FAILED, step, why=why)
 
 
 def is_sharded(trainer: RunTrainer) -> bool:

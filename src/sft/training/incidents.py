@@ -16,6 +16,8 @@ from sft.training.order import RowOrder
 from sft.training.window_rows import WindowRows
 
 INCIDENTS = "incidents.jsonl"
+EVALUATION_FAILED = "evaluation failed"
+"""A kind of them, whose line has the reason as ``why``."""
 ROWS_KEPT = 64
 """Rows of a step that are named; the number of all is kept beside them."""
 
@@ -36,14 +38,15 @@ class Incidents(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if not self.writes or not self.path.exists():
             return
-        kept = [line for line in read_incidents(self.path.parent) if line["step"] <= state.global_step]
+        step = state.global_step  # at 0 nothing is gone on with, and what was noted of step 0 happens again
+        kept = [line for line in read_incidents(self.path.parent) if step and line["step"] <= step]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def add(self, kind: str, step: int, rows: Sequence[str] = (), **figures: Any) -> None:
         """Add a line.
 
         Args:
-            kind: "not finite", "spike", "out of memory".
+            kind: "not finite", "spike", "out of memory", ``EVALUATION_FAILED``.
             step: the optimizer step, counted from 1.
             rows: places of the rows of that step.
         """

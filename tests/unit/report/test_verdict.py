@@ -38,6 +38,15 @@ def test_by_the_combined_score(scores: dict[int, tuple[float, float]], answer: s
     assert say(folder)[0] == answer
 
 
+def test_evaluations_that_failed_are_counted(make_run: MakeRun) -> None:
+    folder = make_run()
+    measured = history({0: (0.1, 0.2), 20: (0.4, 0.5)})
+    failed = {"step": 40, "timestamp": "", "combined_score": None, "results": {}, "failure": "RuntimeError: gone"}
+    measured["history"].append(failed)
+    write_json(folder / "eval_history.json", measured)
+    assert "the best of 2 evaluations; 1 more failed." in say(folder)[1]
+
+
 def longbench(scores: dict[int, tuple[float, float]]) -> dict[str, Any]:
     entries = [
         {

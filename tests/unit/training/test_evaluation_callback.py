@@ -27,12 +27,14 @@ class Course:
     def __init__(self, folder: Path, scores: list[float | Exception | dict[str, Any]]) -> None:
         self.saved: list[str] = []
         self.said: list[str] = []
+        self.failed: list[tuple[int, str]] = []
         self.logged: list[dict[str, float]] = []
         self._scores: Iterator[Any] = iter(scores)
         self.callback = GenerationEvaluation(
             evaluate=self.evaluate,
             save=self.saved.append,
             announce=self.said.append,
+            on_failure=lambda step, why: self.failed.append((step, why)),
             log=self.logged.append,
             compare=lambda before, now: f"{before} -> {now}",
             close=lambda: None,
@@ -90,7 +92,7 @@ def test_a_failed_or_foreign_evaluation_is_recorded_and_not_ranked(tmp_path: Pat
     entries = EvaluationHistory.read(tmp_path).entries
     assert [entry.combined_score for entry in entries] == [0.1, None, 0.2]
     assert entries[1].failure is not None
-    assert "training goes on" in course.said[1]
+    assert course.failed == [(2, entries[1].failure)]
     assert EvaluationHistory.read(tmp_path).to_dict()["best_step"] == 4
 
 
