@@ -249,7 +249,7 @@ class Renderer:
             self.note_kwargs(found.kwargs)
         else:
             text = chat.write(len(chat.turns), kwargs)
-        stretches = list(_every_turn(chat, text, kwargs))
+        stretches = list(_every_turn(chat, text, kwargs, self.control))
         if not stretches:
             raise RowError(chat.conversation.source, "no trained tokens: every message has weight 0 or train: false")
         return Written(text, tuple(stretches), kwargs)
@@ -365,13 +365,14 @@ def _stretch(chat: Chat, found: Located, end: int) -> Stretch:
     return Stretch(found.turn, found.start, found.body_end, end, weight, chat.is_answer(found.turn))
 
 
-def _every_turn(chat: Chat, text: str, kwargs: Mapping[str, Any]) -> Iterator[Stretch]:
-    """Cut a text into its messages. One whose end the template does not show is joined to the next."""
+def _every_turn(chat: Chat, text: str, kwargs: Mapping[str, Any], control: ControlTokens) -> Iterator[Stretch]:
+    """Cut a text into its messages. One whose end the template does not show is joined to the next, and so is one that
+    it writes within the next: a system message in the first question, after the token that begins the text."""
     messages = chat.conversation.messages
     start = first = 0
     for turn, message in enumerate(messages):
         end = len(text) if turn == chat.last else _prefix_length(chat, turn, text, kwargs)
-        if end is None:
+        if end is None or (turn < chat.last and message.content and control.only_tail(text[start:end], 0)):
             continue
         if len({(joined.train is False, joined.weight) for joined in messages[first : turn + 1]}) > 1:
             reason = "the chat template does not show where a message ends that is weighted or not trained"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,18 @@ def test_everything_but_the_first_token(new_tokenizer: Any) -> None:
     assert example.loss_mask.tolist() == [0] + [1] * (len(example) - 1)
     assert "<|im_start|>" + "".join(example.trained_text) == example.text
     assert example.trained_turns == (0, 1, 2, 3)
+
+
+def test_everything_with_a_system_message_that_is_written_within_the_question(new_tokenizer: Any) -> None:
+    tokenizer = new_tokenizer("mistral", special=("<s>", "</s>"), bos="<s>", eos="</s>")
+    system = Message(role="system", content="Be kind.")
+    turns = (Message(role="user", content="Hi"), Message(role="assistant", content="Hello"))
+    row = Conversation(messages=(system, *turns), source=SOURCE)
+    (example,) = Renderer(tokenizer, train_on="everything").render(row)
+    assert example.loss_mask.tolist() == [0] + [1] * (len(example) - 1)
+    kept = Conversation(messages=(replace(system, train=False), *turns), source=SOURCE)
+    with pytest.raises(RowError, match="does not show where a message ends"):
+        Renderer(tokenizer, train_on="everything").render(kept)
 
 
 def test_everything_leaves_out_turns_that_say_so(new_tokenizer: Any) -> None:
