@@ -99,11 +99,14 @@ def shared_facts(config: SFTConfig, asked: AskedStrategy, *, data: str, checkpoi
     }
 
 
-def may_leave_weights_unused(model: nn.Module) -> bool:
-    """Whether a forward pass over text may leave trained weights out: experts nobody asks, towers for images.
+def let_ddp_search(arguments: TrainingArguments, model: nn.Module) -> None:
+    """Let DDP search for unused weights where there may be some and nobody said whether to; else it waits for all."""
+    if arguments.ddp_find_unused_parameters is None:
+        arguments.ddp_find_unused_parameters = _may_leave_weights_unused(model)
 
-    DDP waits for the gradients of all weights it is not told to search for unused ones.
-    """
+
+def _may_leave_weights_unused(model: nn.Module) -> bool:
+    """Whether a forward pass over text may leave trained weights out: experts nobody asks, towers for images."""
     config = getattr(model, "config", None)
     towers = any(getattr(config, f"{kind}_config", None) is not None for kind in ("vision", "audio"))
     return towers or any("expert" in name for name, _ in model.named_parameters())

@@ -11,10 +11,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
 
 from sft.config import SFTConfig
 from sft.data.prepare import PreparedData
+from sft.models.context import ContextGroup
 from sft.models.tokenizer import load_tokenizer_for
 from sft.terminal.screen import SCREEN
 from sft.training.arguments import training_arguments
@@ -25,14 +26,14 @@ from sft.training.build import build_trainer, pad_id
 from sft.training.build_model import build_model
 from sft.training.checkpoints.keeper import saying_what_stays
 from sft.training.checkpoints.lock import released_at_end, released_on_failure
+from sft.training.ending import told_how_it_ended
 from sft.training.fewer_bits import apply_fewer_bits
 from sft.training.gather import loading_whole_models, share_out_again
 from sft.training.launch import announce, doing, is_main_process, quiet_libraries
 from sft.training.memory.check import check_memory
-from sft.training.memory.measured import Before, MemoryWatch
+from sft.training.memory.measured import Before
 from sft.training.parallel import (
-    StrategyCheck,
-    may_leave_weights_unused,
+    let_ddp_search,
     refuse_other_strategy,
     shared_facts,
     start_context,
@@ -41,16 +42,15 @@ from sft.training.parallel import (
 from sft.training.peers import agree, naming_peers
 from sft.training.plan import make_plan
 from sft.training.preflight import checkpoint_for_all, open_folder, prepare_for_run, refuse_early
-from sft.training.report_page import ReportPage
-from sft.training.run_record import note_strategy, record_beginning, record_end
+from sft.training.run_record import record_beginning, record_end
 from sft.training.save import ModelSaver, save_run
 from sft.training.strategy import AskedStrategy
 from sft.training.stream_end import plan_at_the_end, while_it_streams
 from sft.training.task_data import task_rows
 from sft.training.tracking import tracked_to_its_end
 from sft.training.unpacked import packed_or_by_length
-from sft.training.unseen_tokens import unseen_tokens
-from sft.training.upload import uploads_while_training
+from sft.training.unseen_tokens import tell_unseen_tokens
+from sft.training.watchers import watch
 
 
 def run_training(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) -> RunResult:
@@ -72,10 +72,9 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     strategy = refuse_early(config)
     checkpoint = open_folder(config)
     tokenizer = load_tokenizer_for(config)
-    more = task_rows(config, tokenizer)
-    data = prepare_for_run(config, tokenizer, more)
-    for note in unseen_tokens(config, tokenizer, data.train.examples) if data.stream is None else ():
-        announce(f"note: {note}")
+    data = prepare_for_run(config, tokenizer, task_rows(config, tokenizer))
+    if data.stream is None:
+        tell_unseen_tokens(config, tokenizer, data.train.examples)
     args, checkpoint = start(config, strategy, data, checkpoint)
     set_seed(config.seed)
     context = start_context(strategy)
@@ -83,30 +82,12 @@ def assemble(config: SFTConfig, *, callbacks: Sequence[TrainerCallback] = ()) ->
     only_saved = is_last(checkpoint, config, plan)
     fit = None if only_saved else check_memory(config, strategy, plan, tokenizer)
     before = Before.now()
-    with loading_whole_models() if only_saved else nullcontext():
-        model = build_model(config, tokenizer, whole=only_saved)
-    settle_attention(model, config, data, pad_id(tokenizer), context)
-    share_out_again(model)
-    apply_fewer_bits(model, config)  # after that proof: rounding leaps where sums differ by an ulp
-    if args.ddp_find_unused_parameters is None:
-        args.ddp_find_unused_parameters = may_leave_weights_unused(model)
+    model = load_for_run(config, tokenizer, data, context, whole=only_saved)
+    let_ddp_search(args, model)
     parts: dict[str, Any] = {"plan": plan, "model": model, "tokenizer": tokenizer, "args": args}
     trainer = build_trainer(config, **parts, callbacks=callbacks, mesh=strategy.mesh, context=context)
-    if config.eval_tasks:
-        from sft.training.evaluation_setup import build_evaluation  # with engines and scores, which few runs use
-
-        trainer.add_callback(build_evaluation(ModelSaver(config, trainer, tokenizer, plan)))
-    folder = Path(config.output_dir)
-    trainer.add_callback(StrategyCheck(strategy, trainer, lambda running: note_strategy(trainer, folder, running)))
-    if fit is not None:
-        trainer.add_callback(MemoryWatch(fit, before, folder))
-    if config.report_page:
-        trainer.add_callback(ReportPage(folder))
-    if uploads_while_training(config):
-        from sft.training.upload_while_training import UploadWhileTraining  # with the hub's client
-
-        trainer.add_callback(UploadWhileTraining(ModelSaver(config, trainer, tokenizer, plan)))
     run = AssembledRun(config, plan, tokenizer, model, trainer, checkpoint, fit)
+    watch(run, strategy, before)
     record_beginning(run, strategy)
     return run
 
@@ -136,24 +117,37 @@ def start(
     return args, checkpoint
 
 
-@naming_peers()
+def load_for_run(
+    config: SFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    data: PreparedData,
+    context: ContextGroup | None,
+    *,
+    whole: bool,
+) -> PreTrainedModel:
+    """The model as it will compute: its trained weights chosen, its attention proven, its layers rounded.
+
+    Args:
+        context: the processes that share rows with this one.
+        whole: each process holds all of it, for it is only to be saved.
+    """
+    with loading_whole_models() if whole else nullcontext():
+        model = build_model(config, tokenizer, whole=whole)
+    settle_attention(model, config, data, pad_id(tokenizer), context)
+    share_out_again(model)
+    apply_fewer_bits(model, config)  # after that proof: rounding leaps where sums differ by an ulp
+    return model
+
+
 @released_at_end
 @tracked_to_its_end
+@told_how_it_ended
+@naming_peers()
 def train(run: AssembledRun) -> RunResult:
     """Train an assembled run to its end, save what came of it and complete its record."""
     started = time.perf_counter()
     trainer, folder = run.trainer, Path(run.config.output_dir)
-    train_loss = metrics = None
-    if run.checkpoint is not None and is_last(run.checkpoint, run.config, run.plan):
-        announce(f"nothing left to train: {run.checkpoint} is what training ended with")
-        trainer.restore(run.checkpoint)
-        trainer.catch_up()
-    else:
-        if run.checkpoint is not None:
-            announce(f"resuming from {run.checkpoint}")
-        path = None if run.checkpoint is None else str(run.checkpoint)
-        with while_it_streams(run.plan.data), SCREEN.as_before():
-            _, train_loss, metrics = trainer.train(resume_from_checkpoint=path)
+    train_loss, metrics = take_steps(run)
     plan = plan_at_the_end(run.config, run.plan, run.tokenizer)
     before, after = evaluation_losses(trainer)
     steps = trainer.state.global_step
@@ -173,6 +167,21 @@ def train(run: AssembledRun) -> RunResult:
     if is_main_process():
         record_end(run, plan, result, metrics)
     return result
+
+
+def take_steps(run: AssembledRun) -> tuple[float | None, dict[str, Any] | None]:
+    """Train. Returns the mean loss per step and the Trainer's metrics; None and None where no step was left."""
+    checkpoint, trainer = run.checkpoint, run.trainer
+    if checkpoint is not None and is_last(checkpoint, run.config, run.plan):
+        announce(f"nothing left to train: {checkpoint} is what training ended with")
+        trainer.restore(checkpoint)
+        trainer.catch_up()
+        return None, None
+    if checkpoint is not None:
+        announce(f"resuming from {checkpoint}")
+    with while_it_streams(run.plan.data), SCREEN.as_before():
+        _, loss, metrics = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return loss, metrics
 
 
 def evaluation_losses(trainer: RunTrainer) -> tuple[float | None, float | None]:

@@ -11,7 +11,7 @@ from sft.config import SFTConfig
 from sft.data.prepare import PreparedData
 from sft.training.launch import announce
 from sft.training.plan import Plan, up_to_date
-from sft.training.unseen_tokens import unseen_tokens
+from sft.training.unseen_tokens import tell_unseen_tokens
 
 
 def while_it_streams(data: PreparedData) -> AbstractContextManager[Any]:
@@ -24,8 +24,7 @@ def plan_at_the_end(config: SFTConfig, plan: Plan, tokenizer: PreTrainedTokenize
     plan = up_to_date(config, plan)
     if plan.stream is None:
         return plan
-    for note in unseen_tokens(config, tokenizer, plan.data.train.examples):
-        announce(f"note: {note}")
+    tell_unseen_tokens(config, tokenizer, plan.data.train.examples)
     report = plan.data.train.report
     if plan.stream.is_whole:
         announce(f"all data were prepared: {report.rows:,} rows -> {report.examples:,} examples")
