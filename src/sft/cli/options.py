@@ -86,7 +86,7 @@ def load_translated(translation: Translation, words: Sequence[str]) -> SFTConfig
     opening = f"read as {translation.dialect}; `sft translate` explains every key"
     told = [opening, *filter(None, map(_spoken, translation.notes))]
     try:
-        config = load_config(None, words, base=translation.values, notes=told)
+        config = load_config(None, words, base=translation.values, notes=told, defaults=translation.defaults)
     except ConfigError as error:
         raise ConfigError([*translation.problems(), *error.problems]) from None
     translation.accepted()

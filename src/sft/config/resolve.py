@@ -77,7 +77,8 @@ def _take_option(name: str, raw: RawValue, result: Resolved) -> None:
         check_range(value, entry.option, entry.declared, may_be_empty=name in MAY_BE_EMPTY)
     except Mismatch as mismatch:
         result.wrong.add(name)
-        default = "" if entry.default is None else f" The default is {shown(entry.default)}."
+        (usual,) = raw.default or (entry.default,)
+        default = "" if usual is None else f" The default is {shown(usual)}."
         result.problems.append(f"{_place(name, raw)} must be {mismatch}.{default}")
         return
     result.values[name] = _with_home(value) if name in HOME_PATHS else value

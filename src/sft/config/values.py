@@ -33,6 +33,9 @@ class RawValue:
     inner_origins: Mapping[str, str] = field(default_factory=dict)
     """For a mapping in a file: where each entry is written, by dotted path ('lora_config.r' under 'model')."""
 
+    default: tuple[Any, ...] = ()
+    """What holds where it is not given, in a program whose default is not the option's own; else empty."""
+
     @property
     def from_command_line(self) -> bool:
         return self.origin.startswith("--")

@@ -55,6 +55,8 @@ class Translation:
     dialect: str
     values: dict[str, RawValue]
     notes: list[Note]
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """What the foreign program takes unasked, given here or not; by our options."""
 
     def problems(self) -> list[str]:
         """One message for each refused key."""
@@ -82,6 +84,7 @@ class Draft:
 
     values: dict[str, RawValue] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def take(self, key: str, raw: RawValue, names: Mapping[str, str]) -> None:
         """Settle a key by table: ``names`` maps foreign names to ours; names of ours are understood too."""
@@ -134,6 +137,7 @@ class Draft:
 
     def default(self, target: str, value: Any, reason: str = "") -> None:
         """What the foreign program does unasked; left alone where the user did say something."""
+        self.defaults[target] = value
         given = {RENAMED[name].new if name in RENAMED else name for name in (*self.values, *self.overrides)}
         if target not in given:
             self.values[target] = RawValue(value, f"default of {self.dialect}")
@@ -155,7 +159,7 @@ class Draft:
         return replace(raw, origin=f"{raw.origin} ({key})")
 
     def finish(self) -> Translation:
-        return Translation(self.dialect, self.values, self.notes)
+        return Translation(self.dialect, self.values, self.notes, self.defaults)
 
 
 def is_true(raw: RawValue | None) -> bool:

@@ -370,3 +370,10 @@ def test_defaults_of_the_readme_are_true(configured: Any) -> None:
     for name, value in compared.items():
         found = getattr(sft if name == "task_type" else config, names.get(name, name))
         assert found == (json.loads(value) if re.fullmatch(r"[\d.e-]+|true|false", value) else value), name
+
+
+def test_words_over_the_file_are_told_the_default_of_firefly(tmp_path: Path) -> None:
+    path = tmp_path / "args.json"
+    path.write_text(json.dumps({"output_dir": "o", "model_name_or_path": "m", "train_file": "d", "max_seq_length": 8}))
+    with pytest.raises(ConfigError, match=r"lora_r = x \(--lora_r\) must be a whole number\. The default is 64\."):
+        config_from_words([str(path), "--lora_r", "x"], "firefly_args")

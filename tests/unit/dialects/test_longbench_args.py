@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sft.cli.options import config_from_words
 from sft.config import SFTConfig, parse_cli
 from sft.dialects import Note, Translation, recognise, translate
 from sft.errors import ConfigError
@@ -223,3 +224,12 @@ def test_what_is_mended_is_said(key: str, word: str) -> None:
 
 def test_a_file_is_never_taken_for_a_command_line() -> None:
     assert recognise(parse_cli(["--model_name", "m", "--gpu", "0"])[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "default"),
+    [("--learning_rate 5e-6x", "5e-06"), ("--lora_r -1", "16"), ("--num_epochs x", "3"), ("--save_steps no", "500")],
+)
+def test_the_default_that_a_message_names_is_that_of_train_py(words: str, default: str) -> None:
+    with pytest.raises(ConfigError, match=rf"The default is {re.escape(default)}\."):
+        config_from_words(["--model_name", "m", *words.split()], "longbench_args")
