@@ -66,6 +66,21 @@ def test_the_two_answers_differ_visibly(show: Show) -> None:
     assert page.locator("#answers ins, #answers del, #answers mark").count() > 0
 
 
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("kind", ["evaluated", "hostile"])
+def test_a_button_for_all_of_a_text_stands_where_some_is_hidden(show: Show, kind: str, width: int) -> None:
+    """It is the browser that knows: pressing it shows more, and cards without it hide nothing."""
+    page = show(kind, width=width).page
+    hidden = "one => [...one.querySelectorAll('p')].some(text => text.scrollHeight > text.clientHeight + 1)"
+    cards = page.locator("#answers > li").all()
+    assert [card.evaluate(hidden) for card in cards] == [card.locator(".whole").is_visible() for card in cards]
+    for card in cards:
+        if card.locator(".whole").is_visible():
+            card.locator(".whole").click()
+            assert not card.evaluate(hidden)
+    assert (kind == "hostile") == page.locator("#answers .whole[aria-expanded=true]").is_visible()
+
+
 def test_everything_is_reached_by_keyboard(show: Show) -> None:
     """Tab goes through the page from top to bottom and visits each control."""
     page = show("evaluated").page

@@ -31,6 +31,13 @@ def test_a_page_opens_whole(show: Show, kind: str, width: int, scheme: str) -> N
     assert opened.overflow == 0
 
 
+@pytest.mark.parametrize("kind", ["quickstart", "evaluated", "longbench", "two"])
+def test_nothing_scrolls_sideways_on_a_phone(show: Show, kind: str) -> None:
+    page = show(kind, width=375).page
+    wide = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.getAttribute('aria-label'))"
+    assert page.locator(".scroll").evaluate_all(wide) == []
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("kind", ["quickstart", "evaluated", "stopped", "incidents", "hostile", "two"])

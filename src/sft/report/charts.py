@@ -37,6 +37,10 @@ class ChartKind:
     smoothed: bool = False
     log: bool = False
     """Can also be drawn on a logarithmic scale."""
+    zero: bool = False
+    """Drawn from 0: an amount, of which a thousandth more should not look like a climb."""
+    scale: float = 1.0
+    """What logged values are multiplied with, for their unit."""
 
 
 USUAL = (
@@ -44,8 +48,8 @@ USUAL = (
     ChartKind(metric="eval_loss", title="Evaluation loss", unit="per trained token", log=True),
     ChartKind(metric="learning_rate", title="Learning rate", unit="", log=True),
     ChartKind(metric="grad_norm", title="Gradient norm", unit="before clipping", smoothed=True, log=True),
-    ChartKind(metric="tokens_per_second", title="Tokens per second", unit="all processes", smoothed=True),
-    ChartKind(metric="memory_gib", title="Memory", unit="GiB of the first process"),
+    ChartKind(metric="tokens_per_second", title="Tokens per second", unit="all processes", smoothed=True, zero=True),
+    ChartKind(metric="memory_gib", title="Memory", unit="GB that process 0 holds", zero=True, scale=2**30 / 1e9),
 )
 UNDRAWN = {
     "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss",
@@ -85,7 +89,7 @@ def _fineness(curves: int) -> tuple[int, int]:
 def _draw(kind: ChartKind, stories: Sequence[RunStory], few: int, stretches: int) -> dict[str, Any]:
     curves: list[dict[str, Any]] = []
     for number, story in enumerate(stories):
-        series = story.logged.series.get(kind.metric)
+        series = _scaled(story.logged.series.get(kind.metric), kind.scale)
         if series is None or not len(series):
             continue
         smoothed = smooth(series) if kind.smoothed else None
@@ -99,11 +103,20 @@ def _draw(kind: ChartKind, stories: Sequence[RunStory], few: int, stretches: int
         "title": kind.title,
         "unit": kind.unit,
         "log": kind.log,
+        "zero": kind.zero,
         "group": "course",
         "curves": curves,
-        "said": describe(kind, [(story.name, story.logged.series.get(kind.metric)) for story in stories]),
+        "said": describe(
+            kind, [(story.name, _scaled(story.logged.series.get(kind.metric), kind.scale)) for story in stories]
+        ),
         "thinned": say_thinned(curves),
     }
+
+
+def _scaled(series: Series | None, scale: float) -> Series | None:
+    if series is None or scale == 1.0:
+        return series
+    return Series(series.steps, [None if value is None else value * scale for value in series.values])
 
 
 def describe(kind: ChartKind, found: Sequence[tuple[str, Series | None]]) -> str:

@@ -74,12 +74,12 @@ def exact(value: float) -> str:
 
 
 def size(value: Any) -> Markup:
-    """Bytes."""
+    """Bytes, in the decimal units that the terminal speaks too."""
     if value is None:
         return ABSENT
-    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
-    power = min(len(units) - 1, int(math.log(max(abs(value), 1), 1024)))
-    text = f"{value:,} bytes" if power == 0 else f"{value / 1024**power:,.2f} {units[power]}"
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min(len(units) - 1, int(math.log10(max(abs(value), 1)) / 3))
+    text = f"{value:,} bytes" if power == 0 else f"{value / 1000**power:,.2f} {units[power]}"
     return Markup('<data value="{}">{}</data>').format(exact(value), text)
 
 

@@ -41,6 +41,7 @@ RECORD: Mapping[str, Kinds] = {
     "kernels": {},
     "versions": {},
     "fingerprints": {},
+    "ended": {"how": str, "step": int, "time": float, "why": str},
     "command": {"words": list, "folder": str},
 }
 LISTS = ("notes", "allowed_changes", "starts")
@@ -110,6 +111,8 @@ def fit_summary(summary: Mapping[str, Any], unread: list[str], file: str) -> dic
     for example in kept["examples"]:
         pairs = [pair for pair in example["segments"] if isinstance(pair, list) and len(pair) == 2]
         example["segments"] = [[str(text), is_trained is True] for text, is_trained in pairs]
+        special = example.get("special")  # runs of earlier versions kept none
+        example["special"] = [text for text in special if is_of(text, str)] if isinstance(special, list) else []
     return kept if any(kept.values()) else {}
 
 

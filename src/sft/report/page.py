@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sft import __version__
 from sft.report import figures
@@ -25,6 +25,7 @@ from sft.report.charts import (
     few_of,
     undrawn_figures,
 )
+from sft.report.comparing import compare
 from sft.report.names import METRICS, PAGE, RECORD, SUMMARY
 from sft.report.reading import read_runs
 from sft.report.repeating import commands_after, flat, machine_rows, option_rows, plain, train_command
@@ -32,7 +33,7 @@ from sft.report.safe import script_json, shown
 from sft.report.score_charts import score_charts
 from sft.report.side_by_side import FittedAnswers, fit_answers
 from sft.report.story import Mark, RunStory
-from sft.report.training_data import row_account, rows_of_tokens, token_parts
+from sft.report.training_data import example_pieces, row_account, rows_of_tokens, source_formats, token_parts
 from sft.report.verdict import has_combined, judge
 
 ASSETS = Path(__file__).parent / "assets"
@@ -74,7 +75,7 @@ def write_page(runs: Sequence[Path], output: Path) -> Path:
     """
     stories = read_runs([Path(run) for run in runs])
     is_own = len(stories) == 1 and output.resolve() == (stories[0].folder / PAGE).resolve()
-    text = render_page(stories, renews=is_own and not stories[0].is_finished)
+    text = render_page(stories, renews=is_own and not stories[0].is_over)
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
@@ -97,6 +98,7 @@ def render_page(stories: Sequence[RunStory], *, renews: bool = False, now: float
     curves = _with_visible_names([*charts, *scores])
     budget = max(200_000, MOST_BYTES - ROOM - len(script_json(curves))) // len(stories)
     answers = [fit_answers(story, budget) for story in stories]
+    tellings = tell_once([_telling(story, fitted) for story, fitted in zip(stories, answers, strict=True)])
     scripts = [_asset(f"uPlot-{UPLOT}.iife.min.js"), _asset("page.js")]
     styles = [_asset(f"uPlot-{UPLOT}.min.css"), _asset("page.css")]
     return (
@@ -105,7 +107,8 @@ def render_page(stories: Sequence[RunStory], *, renews: bool = False, now: float
         .render(
             stories=stories,
             is_single=len(stories) == 1,
-            tellings=tell_once([_telling(story, fitted) for story, fitted in zip(stories, answers, strict=True)]),
+            tellings=tellings,
+            compared=compare(stories, [one["verdict"] for one in tellings]) if len(stories) > 1 else [],
             options=option_rows(stories),
             charts=charts,
             score_charts=scores,
@@ -166,6 +169,8 @@ def _telling(story: RunStory, fitted: FittedAnswers | None) -> dict[str, Any]:
         "tokens": token_parts(plan),
         "rows_of_tokens": rows_of_tokens(story),
         "data": story.data,
+        "formats": source_formats(plan, story.data),
+        "examples": [(one, example_pieces(one)) for one in (story.data or {}).get("examples", ())],
         "incidents": _incident_groups(story),
         "answers": fitted,
         "train_command": train_command(story),
@@ -221,6 +226,7 @@ def _environment() -> Environment:
         plain=plain,
         commas=", ".join,
         shown=shown,
+        breakable=lambda text: escape(shown(text)).replace("_", Markup("_<wbr>")),
     )
     return environment
 

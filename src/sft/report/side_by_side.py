@@ -130,9 +130,10 @@ def _choose(task: TaskAnswers, rows: list[list[Any]], sizes: Sequence[int], shar
         return rows
     room, kept = share * sum(sizes), set()
     for at in _most_telling(task):
-        if sizes[at] <= room:
-            room -= sizes[at]
-            kept.add(at)
+        if sizes[at] > room:
+            break  # a smaller one further on changed less
+        room -= sizes[at]
+        kept.add(at)
     return [row for at, row in enumerate(rows) if at in kept]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,3 +128,23 @@ def _packing(story: RunStory, plan: Mapping[str, Any]) -> str | None:
 def _filled(plan: Mapping[str, Any]) -> float | None:
     """Only where rows or batches were filled up is there anything to say."""
     return plan.get("packing_efficiency") if plan.get("packs") or plan.get("batches") else None
+
+
+def source_formats(plan: Mapping[str, Any], data: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The format of each source by its path. Plans name the rows of a task by the task, not by the file they lie in."""
+    formats = plan.get("formats")
+    known = formats if isinstance(formats, Mapping) else {}
+    paths = [source["path"] for source in (data or {}).get("sources", ())]
+    left = {value for name, value in known.items() if name not in paths and isinstance(value, str)}
+    other = left.pop() if len(left) == 1 else None
+    return {path: known.get(path, other) for path in paths}
+
+
+def example_pieces(example: Mapping[str, Any]) -> list[tuple[bool, list[tuple[str, bool]]]]:
+    """Stretches of an example, trained or not, each as (text, whether it is a special token)."""
+    special: Sequence[str] = sorted(filter(None, example["special"]), key=len, reverse=True)
+    cut = re.compile(f"({'|'.join(map(re.escape, special))})") if special else None
+    return [
+        (is_trained, [(piece, piece in special) for piece in (cut.split(text) if cut else [text]) if piece])
+        for text, is_trained in example["segments"]
+    ]

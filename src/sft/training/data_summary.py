@@ -138,7 +138,14 @@ def _describe(why: str, example: Example, tokenizer: PreTrainedTokenizerBase) ->
         "tokens": len(example),
         "trained_tokens": example.num_trained_tokens,
         "segments": segments(example, tokenizer),
+        "special": special_texts(example.input_ids.tolist(), tokenizer),
     }
+
+
+def special_texts(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """How the special tokens among them are written, so that a page can tell them from words."""
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return sorted({str(tokenizer.decode([one], skip_special_tokens=False)) for one in set(ids) & special})
 
 
 def segments(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[list[Any]]:

@@ -47,7 +47,11 @@ def test_curves_are_the_logged_figures(folder: Path, tmp_path: Path) -> None:
     page = page_of(folder, output=tmp_path / "page.html")
     for name in ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gib"):
         curve = page.chart(name)["curves"][0]
-        assert (curve["x"], curve["y"]) == logged(folder, name), name
+        steps, values = logged(folder, name)
+        if name == "memory_gib":  # drawn in GB, as the terminal says it
+            values = [value * 2**30 / 1e9 for value in values]
+        assert curve["x"] == steps
+        assert curve["y"] == pytest.approx(values, rel=1e-12, abs=0), name
         assert curve["of"] == len(curve["x"])
 
 
@@ -186,6 +190,30 @@ def test_examples_with_trained_tokens_marked(make_run: MakeRun, tmp_path: Path) 
     assert [mark.text for mark in text.classed("trained")] == ["trained: good day"]
 
 
+def test_special_tokens_stand_back(make_run: MakeRun, tmp_path: Path) -> None:
+    """They are told from words, and a trained answer stays one stretch with its end token."""
+    folder = make_run()
+    summary = read_json(folder / "data_summary.json")
+    segments = [["<|im_start|>user\nhello<|im_end|>\n", False], ["good day<|im_end|>", True]]
+    summary["examples"][0].update(segments=segments, special=["<|im_end|>", "<|im_start|>"])
+    (folder / "data_summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    (example,) = page_of(folder, output=tmp_path / "page.html").root.classed("example")
+    (text,) = example.all("pre")
+    assert text.text == "<|im_start|>user\nhello<|im_end|>\ntrained: good day<|im_end|>"
+    assert [one.text for one in text.classed("special")] == ["<|im_start|>", "<|im_end|>", "<|im_end|>"]
+    assert [one.text for one in text.classed("trained")] == ["trained: good day<|im_end|>"]
+
+
+def test_rows_of_a_task_have_its_format(make_run: MakeRun, tmp_path: Path) -> None:
+    """The plan names them by the task, the data by their file."""
+    folder = make_run()
+    run = read_json(folder / "run.json")
+    run["plan"]["formats"] = {"longbench/hotpotqa": "rows of the task, asked as evaluation asks them"}
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    (table,) = page_of(folder, output=tmp_path / "page.html").root.part("data").classed("sources")
+    assert next(cell.words for cell in table.all("td")) == "rows of the task, asked as evaluation asks them"
+
+
 def test_options_with_their_origins_and_commands(make_run: MakeRun, tmp_path: Path) -> None:
     repeat = page_of(make_run(), output=tmp_path / "page.html").root.part("repeat")
     (options,) = repeat.all("table", id="options")
@@ -277,6 +305,8 @@ def test_several_runs_are_laid_over_each_other(make_run: MakeRun, tmp_path: Path
     assert page.data["runs"] == ["first", "second"]
     assert [curve["run"] for curve in page.chart("loss")["curves"]] == [0, 1]
     assert len(page.root.classed("scores")) == 2
+    (table,) = page.root.part("better").classed("compared")
+    assert [row.all("th")[0].words for row in table.all("tr")[1:3]] == ["Better than untrained?", "Evaluation loss"]
     rows = [row for row in page.root.all("table", id="options")[0].all("tr")[1:] if not row.attributes.get("class")]
     shown = [[cell.words for cell in [*row.all("th"), *row.all("td")]] for row in rows]
     assert shown == [["learning_rate", "0.001", "0.5"]], "what differs is shown at first"

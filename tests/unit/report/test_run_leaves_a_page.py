@@ -88,6 +88,8 @@ def test_examples_are_what_their_names_say(trained_run: Path, store: ExampleStor
         assert "".join(text for text, _ in one["segments"]) == tokenizer.decode(example.input_ids.tolist())
         assert [text for text, is_trained in one["segments"] if is_trained] == decode_trained(example, tokenizer)
         assert one["trained_tokens"] == example.num_trained_tokens
+        decoded = tokenizer.decode(example.input_ids.tolist())
+        assert one["special"] == [text for text in ("<|im_end|>", "<|im_start|>") if text in decoded] != []
 
 
 def test_a_long_example_keeps_its_ends(store: ExampleStore, tiny_model_folder: Path) -> None:
@@ -160,10 +162,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def log(callback: report_page.ReportPage, *, is_first: bool = True, step: int = 3, end: bool = False) -> None:
-    state = SimpleNamespace(is_world_process_zero=is_first, global_step=step, max_steps=10)
-    tell = callback.on_train_end if end else callback.on_log
-    tell(SimpleNamespace(), state, SimpleNamespace())  # type: ignore[arg-type]
+def log(callback: report_page.ReportPage, *, is_first: bool = True) -> None:
+    state = SimpleNamespace(is_world_process_zero=is_first, global_step=3, max_steps=10)
+    callback.on_log(SimpleNamespace(), state, SimpleNamespace())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -195,16 +196,7 @@ def test_other_processes_write_no_page(written: list[float], clock: Clock, tmp_p
     callback = report_page.ReportPage(tmp_path)
     clock.now += 1000
     log(callback, is_first=False)
-    log(callback, is_first=False, end=True)
     assert written == []
-
-
-def test_a_stopped_run_leaves_a_page(written: list[float], clock: Clock, tmp_path: Path) -> None:
-    callback = report_page.ReportPage(tmp_path)
-    log(callback, end=True, step=10)
-    assert written == [], "a whole run writes it after its model is saved"
-    log(callback, end=True, step=4)
-    assert len(written) == 1
 
 
 def test_a_page_that_fails_stops_nothing(

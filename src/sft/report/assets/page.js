@@ -168,6 +168,7 @@
         const floor = Math.pow(10, Math.floor(Math.log10(low))), top = Math.pow(10, Math.ceil(Math.log10(high)));
         return floor === top ? [floor / 10, top * 10] : [floor, top];
       }
+      if (chart.zero && low >= 0) return [0, (high || 1) * 1.08];
       const room = (high - low || Math.abs(high) || 1) * 0.06;
       return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
     };
@@ -187,6 +188,18 @@
     return [steps, steps.map((step) => last.get(step))];
   }
 
+  /* Ticks stand at 1, 2 and 5 and their tens; those of steps at whole ones. */
+  const TENS = Array.from({ length: 28 }, (none, at) => at - 12);
+  const TICKS = TENS.flatMap((ten) => [1, 2, 5].map((times) => Number(times + "e" + ten)));
+  const WHOLE = TICKS.filter((tick) => tick >= 1);
+
+  /* 0.0008 below 0.001, and not 8e-4: one way of writing for the ticks of an axis. */
+  function tickText(tick, every) {
+    if (tick === null) return "";
+    if (every < 1e-6 || Math.abs(tick) >= 1e7) return spoken(tick);
+    return tick.toLocaleString("en", { maximumFractionDigits: Math.max(0, -Math.floor(Math.log10(every) + 1e-9)) });
+  }
+
   function options(chart, width) {
     const ink = colour("axis"), grid = colour("grid");
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, font: "12px system-ui, sans-serif" };
@@ -201,8 +214,8 @@
         y: { distr: state.log[chart.id] ? 3 : 1, range: rangeOf(chart) },
       },
       axes: [
-        { ...axis, size: 30, values: (plot, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? shortStep(tick) : "")) },
-        { ...axis, size: (plot, texts) => 14 + 7 * Math.max(3, ...(texts || []).map((text) => (text || "").length)), values: (plot, ticks) => ticks.map((tick) => (tick === null ? "" : spoken(tick))) },
+        { ...axis, size: 30, incrs: WHOLE, values: (plot, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? shortStep(tick) : "")) },
+        { ...axis, incrs: TICKS, size: (plot, texts) => 14 + 7 * Math.max(6, ...(texts || []).map((text) => (text || "").length)), values: (plot, ticks, axis, space, every) => ticks.map((tick) => tickText(tick, state.log[chart.id] ? 0 : every)) },
       ],
       series: [{ label: "step" }, ...chart.curves.map((curve, number) => seriesOf(chart, curve, number))],
       hooks: {
@@ -468,7 +481,7 @@
   function card(row, task) {
     const [id, question, reference, texts, scores] = row;
     const item = make("li");
-    const asked = make("p", { class: "asked", dir: "auto" }, question === null ? "The question was not recorded." : question, make("span", { class: "sub" }, id));
+    const asked = make("p", { class: "asked", dir: "auto" }, question === null ? "The question was not recorded." : question, " ", make("span", { class: "sub" }, id));
     item.append(asked);
     if (reference !== null) item.append(make("p", { class: "reference", dir: "auto" }, "Reference: " + reference));
     const side = make("div", { class: "side" });
@@ -491,21 +504,27 @@
       side.append(part);
     });
     item.append(side);
-    if ([question, reference].some((text) => isLong(text, 240)) || texts.some((text) => isLong(text, 480))) {
-      item.className = "clamped";
-      const button = make("button", { type: "button", class: "quiet whole", "aria-expanded": "false" }, "Show all of it");
-      button.addEventListener("click", () => {
-        const open = !item.classList.toggle("clamped");
-        button.setAttribute("aria-expanded", String(open));
-        button.textContent = open ? "Show less" : "Show all of it";
-      });
-      item.append(button);
-    }
+    const button = make("button", { type: "button", class: "quiet whole", "aria-expanded": "false", hidden: true }, "Show all of it");
+    button.addEventListener("click", () => {
+      const open = !item.classList.toggle("clamped");
+      if (open) item.dataset.whole = "yes";
+      else delete item.dataset.whole;
+      button.setAttribute("aria-expanded", String(open));
+      button.textContent = open ? "Show less" : "Show all of it";
+    });
+    item.append(button);
     return item;
   }
 
-  function isLong(text, most) {
-    return text !== null && (text.length > most || text.split("\n").length > most / 60);
+  /* Long texts are cut by their height, which only the browser knows: a button stands where something is hidden. */
+  function fitCards() {
+    const cards = [...document.querySelectorAll("#answers > li")].filter((item) => item.dataset.whole === undefined);
+    cards.forEach((item) => item.classList.add("clamped"));
+    const cut = cards.map((item) => [...item.querySelectorAll(".asked, .reference, .side p")].some((text) => text.scrollHeight > text.clientHeight + 1));
+    cards.forEach((item, number) => {
+      item.classList.toggle("clamped", cut[number]);
+      item.querySelector(".whole").hidden = !cut[number];
+    });
   }
 
   function currentTask() {
@@ -525,6 +544,7 @@
       rows = rows.slice().sort((a, b) => sign * (value(a) - value(b)));
     }
     list.replaceChildren(...rows.slice(0, shown).map((row) => card(row, task)));
+    fitCards();
     const counts = task.counts;
     const tally = counts ? " By their scores, " + spoken(counts.better) + " of " + spoken(task.asked) + " answers of the best model are better than the untrained model's, " + spoken(counts.worse) + (counts.worse === 1 ? " is" : " are") + " worse, " + spoken(counts.same) + (counts.same === 1 ? " is" : " are") + " the same." : " Scores of single answers: not recorded.";
     byId("answers-count").textContent = spoken(Math.min(shown, rows.length)) + " of " + spoken(rows.length) + " shown" + (rows.length < task.asked ? " (" + spoken(task.asked) + " were asked)." : ".") + tally;
@@ -703,7 +723,10 @@
   let resized = 0;
   addEventListener("resize", () => {
     clearTimeout(resized);
-    resized = setTimeout(drawAll, 150);
+    resized = setTimeout(() => {
+      drawAll();
+      fitCards();
+    }, 150);
   });
   startRenewing();
 })();
