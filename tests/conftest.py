@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,12 @@ settings.register_profile("sft", deadline=None)
 settings.load_profile("sft")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: each run collects garbage, and need not look through all modules and tests for it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
