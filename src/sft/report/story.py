@@ -138,6 +138,16 @@ class RunStory:
         """Whether the run came to its end and saved its model."""
         return isinstance(self.record.get("result"), dict)
 
+    @property
+    def ended(self) -> Mapping[str, Any]:
+        """How, when and with what message a run ended before it was finished; empty for any other, and a killed one."""
+        return {} if self.is_finished else self.part("ended")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes, as far as the run could say."""
+        return self.is_finished or bool(self.ended)
+
     def option(self, name: str) -> Any:
         """The value of an option; None where it was not recorded."""
         entry = _mapping(self.record.get("config")).get(name)

@@ -206,7 +206,7 @@ def _by_scores(story: RunStory, scores: tuple[ScoreRow, ...]) -> tuple[str, str]
         if any(entry.step != UNTRAINED for entry in history.entries):
             return "Not known", "Every evaluation of a trained step failed."
         waits = "The untrained model is measured; no trained step is yet."
-        return "Not known yet" if not story.is_finished else "Not known", waits
+        return "Not known yet" if not story.is_over else "Not known", waits
     if untrained is None:
         return "Not known", f"The untrained model was not measured, so nothing can be held against it ({count})."
     if not has_combined(story):
@@ -252,7 +252,7 @@ def _by_loss(story: RunStory, loss: LossChange | None) -> tuple[str, str] | None
         return "Not known", "The evaluation loss of the untrained model was not recorded."
     if loss.after is None or not is_score(loss.after):
         waits = f"The evaluation loss is {loss.before:.4f} per {loss.per} before training, and not measured since."
-        return "Not known" if story.is_finished else "Not known yet", waits
+        return "Not known" if story.is_over else "Not known yet", waits
     change = f"from {loss.before:.4f} to {loss.after:.4f} per {loss.per}"
     if loss.after >= loss.before:
         return "No", f"The evaluation loss went {change}."

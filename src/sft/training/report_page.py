@@ -22,7 +22,10 @@ SHARE = 0.02
 
 
 class ReportPage(TrainerCallback):  # type: ignore[misc]
-    """Writes the page again after figures were logged, as seldom as its cost asks for. The first process does."""
+    """Writes the page again after figures were logged, as seldom as its cost asks for. The first process does.
+
+    The last page of a run is not its matter: it is written when all else is (``run_record.py``, ``ending.py``).
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,13 +39,6 @@ class ReportPage(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero and not self._failed and time.monotonic() >= self._due:
-            self.write()
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """A run that was stopped leaves a page of where it stopped; one that came to its end writes its last later."""
-        if state.is_world_process_zero and state.global_step < state.max_steps:
             self.write()
 
     def write(self) -> None:
