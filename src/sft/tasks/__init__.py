@@ -103,7 +103,7 @@ def resolve_task(name: str) -> str:
     known = f"{SPELLINGS.get(head, head)}{slash}{SPELLINGS.get(last, last)}"
     if known not in TASKS:
         raise ConfigError(
-            f"there is no task {name!r}{nearest(known, list(TASKS))}. Tasks are longbench, longbench_e, qmsum, "
+            f"there is no task {name!r}{nearest(known, list(TASKS)) or '.'} Tasks are longbench, longbench_e, qmsum, "
             f"truthfulqa and the subsets of LongBench: {', '.join(_SUBSETS)}."
         )
     return known

@@ -63,7 +63,7 @@ def open_similarity(name: str | None, bleurt_checkpoint: str | None) -> Similari
         return SIMILARITIES[name]
     if name != BLEURT:
         raise ConfigError(
-            f"truthfulqa_scorer {name!r} is not known{nearest(name, SCORER_NAMES)}. It is one of "
+            f"truthfulqa_scorer {name!r} is not known{nearest(name, SCORER_NAMES) or '.'} It is one of "
             f"{', '.join(SCORER_NAMES)}."
         )
     if not bleurt_checkpoint:

@@ -46,7 +46,7 @@ def test_spellings_of_a_name(written: str, meant: str) -> None:
 
 
 def test_an_unknown_name_shows_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"no task 'hotpotqq'; did you mean 'hotpotqa'\?"):
+    with pytest.raises(ConfigError, match=r"no task 'hotpotqq'; did you mean 'hotpotqa'\? Tasks are"):
         resolve_task("hotpotqq")
 
 

@@ -85,7 +85,7 @@ def test_scorers_by_name() -> None:
     assert open_similarity(None, None).name == "rougeL"
     assert open_similarity("bleu", None)(["one two three four"], ["one two three four"]) == [pytest.approx(1.0)]
     assert open_similarity(None, "some/checkpoint").name == "bleurt:some/checkpoint"
-    with pytest.raises(ConfigError, match=r"'rouge' is not known; did you mean 'rougeL'\?"):
+    with pytest.raises(ConfigError, match=r"'rouge' is not known; did you mean 'rougeL'\? It is one"):
         open_similarity("rouge", None)
     with pytest.raises(ConfigError, match="bleurt needs a checkpoint"):
         open_similarity("bleurt", None)

@@ -75,7 +75,7 @@ def check_columns_exist(rows: Sequence[Row], columns: Mapping[str, str]) -> None
         if rows and name not in seen and name != key:
             raise DataError(
                 f"{rows[0].source.path}: columns says that {key} is {name!r}, but no row has that column"
-                f"{nearest(name, seen)}. Columns seen: {', '.join(seen)}"
+                f"{nearest(name, seen) or '.'} Columns seen: {', '.join(seen)}"
             )
 
 

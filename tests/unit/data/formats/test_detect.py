@@ -103,6 +103,8 @@ def test_a_label_that_is_a_class_is_no_preference():
 
 
 def test_a_mapping_to_a_column_that_no_row_has_is_refused():
-    with pytest.raises(DataError, match=r"d\.json: columns says that prompt is 'qestion'.*did you mean 'question'"):
+    with pytest.raises(
+        DataError, match=r"d\.json: columns says that prompt is 'qestion'.*did you mean 'question'\? Columns seen"
+    ):
         check_columns_exist(rows({"question": "a", "answer": "b"}), {"prompt": "qestion"})
     check_columns_exist(rows({"answer": "b"}, {"question": "a"}), {"prompt": "question"})
