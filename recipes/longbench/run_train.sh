@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train with settings from the environment: MODEL_NAME=... GPU=0,1 MAX_STEPS=200 ./run_train.sh [--key value ...]
-# Started again, it goes on from its last checkpoint. README.md explains each variable.
+# Words given so replace those below. Started again, it goes on from its last checkpoint. README.md explains each variable.
 set -euo pipefail
 
 GPU="${GPU-2,3}" # set and empty: what is there
@@ -24,4 +24,17 @@ words=(
 if [[ -n "${EVAL_SAMPLES:-}" ]]; then
     words+=(--eval_samples "$EVAL_SAMPLES")
 fi
+
+without() { # take one of the words above out, with its value
+    local kept=() place
+    for ((place = 0; place < ${#words[@]}; place += 2)); do
+        [[ "${words[place]}" == "$1" ]] || kept+=("${words[@]:place:2}")
+    done
+    words=("${kept[@]}")
+}
+
+for word in "$@"; do
+    [[ "$word" == --* ]] && without "${word%%=*}"
+done
+
 exec "${PYTHON:-python}" "$(dirname "${BASH_SOURCE[0]}")/train.py" "${words[@]}" "$@"

@@ -371,6 +371,13 @@ def test_variables_of_the_script(printed_words: Callable[[str, dict[str, str]], 
     assert printed_words("./run_train.sh --seed 3", {})["--seed"] == "3"
 
 
+def test_words_behind_the_script_win(printed_words: Callable[[str, dict[str, str]], dict[str, str]]) -> None:
+    """As its first lines promise. Handed on beside the script's own they would be refused as given twice."""
+    words = printed_words("./run_train.sh --eval_steps 1 --bf16 False", {"EVAL_STEPS": "9"})
+    assert (words["--eval_steps"], words["--save_steps"], words["--bf16"]) == ("1", "9", "False")
+    assert list(words)[-2:] == ["--eval_steps", "--bf16"], "once, and not where the script has it"
+
+
 def test_settings_in_front_of_the_script(printed_words: Callable[[str, dict[str, str]], dict[str, str]]) -> None:
     (command,) = [line for line in commands("./run_train.sh") if "MAX_STEPS=500" in line]
     words = printed_words(command, {})
@@ -485,12 +492,27 @@ def test_one_process_for_each_gpu(
     assert os.environ["CUDA_VISIBLE_DEVICES"] == (gpus.replace(" ", "") if gpus else "as before")
 
 
-def test_gpus_that_are_not_all_there_are_refused(start: Callable[..., list[str] | None]) -> None:
-    message = (
-        "train.py: error: --gpu 0,1: 1 GPU of these is there. Name those that are, or leave --gpu out to take all of "
-        "them."
-    )
-    assert start(["--model_name", "m", "--gpu", "0,1"], there=1, code=message) is None
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [
+        ("0,1", "1 GPU of these is there. Name those that are, or leave --gpu out to take all of them."),
+        ("0,x", "'x' is no number of a GPU. Write numbers with commas between them, such as 0,1; or all."),
+        ("0 1", "'0 1' is no number of a GPU. Write numbers with commas between them, such as 0,1; or all."),
+        ("0,0", "'0' is named twice. Write numbers with commas between them, such as 0,1; or all."),
+    ],
+)
+def test_gpus_that_cannot_be_taken_are_refused(
+    gpus: str, message: str, start: Callable[..., list[str] | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start(["--model_name", "m", "--gpu", gpus], there=1, code=2) is None
+    assert capsys.readouterr().err == f"train.py: error: --gpu {gpus}: {message}\n"
+
+
+def test_all_gpus_may_be_asked_for_by_that_word(start: Callable[..., list[str] | None]) -> None:
+    line = start(["--model_name", "m", "--gpu", "all"], there=2)
+    assert line is not None
+    assert line[-2:] == ["--model_name", "m"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "as before"
 
 
 def test_a_launcher_has_started_the_processes(
