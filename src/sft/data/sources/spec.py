@@ -102,8 +102,8 @@ def parse_sources(
 def check_columns(columns: Mapping[str, Any], where: str = "columns") -> list[str]:
     """Return what is wrong with a `columns` mapping."""
     problems = [
-        f"{where}: unknown key {key!r}{nearest(key, COLUMN_NAMES) or '.'} Keys are {', '.join(COLUMN_NAMES)}; values are "
-        "the names of your columns"
+        f"{where}: unknown key {key!r}{nearest(key, COLUMN_NAMES) or '.'} Keys are {', '.join(COLUMN_NAMES)}; values "
+        "are the names of your columns"
         for key in columns
         if key not in COLUMN_NAMES
     ]
