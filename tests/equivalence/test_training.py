@@ -73,7 +73,14 @@ def test_only_the_ratio_of_weights_matters(train: Callable[..., Any], tmp_path: 
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return {"data_path": str(path), "per_device_train_batch_size": 2}
 
-    assert_same_course(train("whole", **weighed(1.0)), train("thousandth", **weighed(1 / 1024)))
+    whole, thousandth = train("whole", **weighed(1.0)), train("thousandth", **weighed(1 / 1024))
+    assert_same_course(whole, thousandth)
+    counts = [
+        [line["trained_tokens"] for line in read_metrics(run.folder / "metrics.jsonl") if "loss" in line]
+        for run in (whole, thousandth)
+    ]
+    assert counts[0] == counts[1]
+    assert sum(counts[0][:4]) == json.loads((whole.folder / "run.json").read_text())["plan"]["trained_tokens"]
 
 
 def test_packed_rows_train_like_rows_apart(train: Callable[..., Any]) -> None:

@@ -87,7 +87,9 @@ class Stretch:
         weights = batch.get("loss_weights", torch.ones_like(batch["labels"], dtype=torch.float32))
         weights = torch.nn.functional.pad(weights, (0, 1))[:, ahead]
         taken["num_tokens"] = int(filled[:, part].sum())
-        taken["num_trained"] = float(weights[:, 1:][labels[:, 1:] != NOT_TRAINED].sum(dtype=torch.float64))
+        is_trained = labels[:, 1:] != NOT_TRAINED
+        taken["num_trained"] = float(weights[:, 1:][is_trained].sum(dtype=torch.float64))
+        taken["num_labels"] = int(is_trained.sum())
         taken["documents"] = batch["documents"]
         if "loss_weights" in batch:
             taken["loss_weights"] = weights
@@ -156,6 +158,7 @@ class Collator:
             batch["attention_mask"] = torch.from_numpy(filled)
         batch["num_tokens"] = sum(len(example) for row in rows for example in row)
         batch["num_trained"] = float(weights[labels != NOT_TRAINED].sum(dtype=np.float64))
+        batch["num_labels"] = len(batch["trained_slots"])
         if self.by_document:
             batch["documents"] = find_documents(len(rows) * seq, spans)
         if self.weighted or (self.weighted is None and bool((weights[labels != NOT_TRAINED] != 1).any())):

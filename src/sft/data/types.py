@@ -211,3 +211,5 @@ class Batch(TypedDict, total=False):
     """Tokens in the batch, padding not counted. A plain number, so that counting never waits for a device."""
     num_trained: float
     """Sum of the weights of its trained tokens; their number when every weight is 1."""
+    num_labels: int
+    """Its trained tokens, whatever they weigh. A plain number, too; absent from parts of a batch."""

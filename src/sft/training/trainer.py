@@ -84,6 +84,7 @@ class WalkTrainer(RunTrainer):
             callbacks=[follows, *callbacks],
         )
         self.loss_is_scaled_for_ga = True
+        self._unwrapped: tuple[nn.Module, PreTrainedModel] | None = None
         self._form: LogitForm | None = None
         self._knows_form = False
         self._has_seen_form = False
@@ -101,11 +102,13 @@ class WalkTrainer(RunTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], float | Tensor]:
-        """The batches of one optimizer step, and the divisor of its loss: trained tokens of all processes."""
+        """The batches of one optimizer step, and the divisor of its loss: trained tokens of all processes by weight."""
         batches = list(islice(epoch_iterator, num_batches))
-        trained = self._total(sum(batch["num_trained"] for batch in batches))
+        weight, trained = self._totals(
+            sum(batch["num_trained"] for batch in batches), sum(batch["num_labels"] for batch in batches)
+        )
         self.throughput.add(sum(batch["num_tokens"] for batch in batches), trained)
-        return batches, trained
+        return batches, weight
 
     def split(self, inputs: Batch, parts: int) -> list[Batch]:
         """A batch in at most so many parts by rows."""
@@ -122,7 +125,7 @@ class WalkTrainer(RunTrainer):
         if self.figures is not None:
             self.figures.begin(inputs.get("trained_groups"))
         loss, outputs = self._summed_loss(model, inputs, weigh=self.weigh, watch=self.figures)
-        if (balance := balance_loss(self.accelerator.unwrap_model(self.model), outputs)) is not None:
+        if (balance := balance_loss(self._bare_model(), outputs)) is not None:
             loss = loss + balance * inputs["num_trained"]
         divisor = inputs["num_trained"] if num_items_in_batch is None else num_items_in_batch
         loss = loss * self._share_of_step(divisor)
@@ -133,10 +136,10 @@ class WalkTrainer(RunTrainer):
     ) -> dict[str, float]:
         """Loss per trained token over all evaluation rows (not a mean of batch means). Keeps no logits."""
         started = time.perf_counter()
-        total, trained = self._summed_evaluation_loss(eval_dataset)
+        total, weight, trained = self._summed_evaluation_loss(eval_dataset)
         metrics = {
-            f"{metric_key_prefix}_loss": total / trained,
-            f"{metric_key_prefix}_perplexity": math.exp(min(total / trained, 700.0)),
+            f"{metric_key_prefix}_loss": total / weight,
+            f"{metric_key_prefix}_perplexity": math.exp(min(total / weight, 700.0)),
             f"{metric_key_prefix}_trained_tokens": trained,
             f"{metric_key_prefix}_seconds": round(time.perf_counter() - started, 3),
         }
@@ -144,24 +147,26 @@ class WalkTrainer(RunTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _summed_evaluation_loss(self, eval_dataset: TrainingRows | None) -> tuple[float, float]:
+    def _summed_evaluation_loss(self, eval_dataset: TrainingRows | None) -> tuple[float, float, float]:
+        """The sum, and over how many trained tokens: by weight, and by number."""
         self.callback_handler.eval_dataloader = loader = self.get_eval_dataloader(eval_dataset)
         model = self.model_wrapped
         if not self.is_in_train and model is self.model and not holds_shards(model):
             model = self.accelerator.prepare_model(self.model, evaluation_mode=True)
         was_training = model.training
         model.eval()
-        losses, trained = [], 0.0
+        losses, weight, trained = [], 0.0, 0
         with torch.no_grad():
             for batch in loader:
                 with self.compute_loss_context_manager():
                     inputs = self._prepare_inputs(batch)
                     loss, _ = self._summed_loss(model, inputs)
                 losses.append(loss)
-                trained += batch["num_trained"]
+                weight, trained = weight + batch["num_trained"], trained + batch["num_labels"]
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         model.train(was_training)
-        return self._sum_over_processes(sum(map(float, losses))), self._sum_over_processes(trained)
+        total, weight, number = (self._sum_over_processes(x) for x in (sum(map(float, losses)), weight, float(trained)))
+        return total, weight, number
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add figures of the trained tokens, where they are asked for."""
@@ -188,13 +193,13 @@ class WalkTrainer(RunTrainer):
             announce("loss: in one pass, while the model calls its head, for its weights are whole only then")
         return loss, outputs
 
-    def _total(self, value: float) -> float | Tensor:
-        """A sum over processes, which stays on the device where there are several."""
+    def _totals(self, *values: float) -> Sequence[float | Tensor]:
+        """Sums over processes, which stay on the device where there are several."""
         if self.args.world_size == 1:
-            return value
-        here = torch.full((), value, dtype=torch.float64, device=self.args.device)
-        total: Tensor = self.accelerator.reduce(here, reduction="sum") / self.mesh.tensor
-        return total
+            return values
+        here = [torch.full((), value, dtype=torch.float64, device=self.args.device) for value in values]
+        totals: Tensor = self.accelerator.reduce(torch.stack(here), reduction="sum") / self.mesh.tensor
+        return totals.unbind()
 
     def _share_of_step(self, divisor: float | Tensor) -> float | Tensor:
         """What a sum over trained tokens is multiplied by. Nothing here waits for the device."""
@@ -204,8 +209,14 @@ class WalkTrainer(RunTrainer):
             return share.float()
         return float(processes / max(divisor, SMALLEST_DIVISOR))
 
+    def _bare_model(self) -> PreTrainedModel:
+        """Without what is around it. Kept, for accelerate reads an installed package's files each time it unwraps."""
+        if self._unwrapped is None or self._unwrapped[0] is not self.model:
+            self._unwrapped = self.model, self.accelerator.unwrap_model(self.model)
+        return self._unwrapped[1]
+
     def _head(self) -> nn.Module:
-        return self.accelerator.unwrap_model(self.model).get_output_embeddings()  # type: ignore[no-any-return]
+        return self._bare_model().get_output_embeddings()  # type: ignore[no-any-return]
 
     def _logit_form(self, inputs: Batch) -> LogitForm | None:
         """What the model does to its head's output, found out once; None where the model has to make its logits.
@@ -220,7 +231,7 @@ class WalkTrainer(RunTrainer):
             return None
         if not self._knows_form:
             self._knows_form = True
-            model = self.accelerator.unwrap_model(self.model)
+            model = self._bare_model()
             if self._shares_head():
                 self._form = form_of(model.config)
             else:
