@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from sft.models.tokenizer import load_tokenizer_for
     from sft.training.attention_choice import refuse_packing_by_family
     from sft.training.launch import world_size
-    from sft.training.plan import describe_plan, make_plan
+    from sft.training.plan import make_plan
+    from sft.training.plan_text import describe_plan
     from sft.training.task_data import task_rows
     from sft.training.unpacked import packed_or_by_length
 

@@ -28,7 +28,8 @@ from sft.training.parallel import (
     refuse_other_shards,
 )
 from sft.training.peers import told_by_first
-from sft.training.plan import Plan, describe_plan
+from sft.training.plan import Plan
+from sft.training.plan_text import describe_plan
 from sft.training.record import describe_run, read_record, write_record
 from sft.training.report_page import leave_page
 from sft.training.run_log import end_log, keep_log

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from sft.config import SFTConfig
 from sft.data.prepare import prepare
-from sft.training.plan import Plan, describe_plan, make_plan
+from sft.training.plan import Plan, make_plan
+from sft.training.plan_text import describe_plan
 
 
 @pytest.fixture
