@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sft.data.account import Account
 from sft.data.growing import GrowingStore
+from sft.data.lanes import Reading
 from sft.data.pieces import Piece, PieceMaker
 from sft.data.progress import Progress
-from sft.data.readings import Reading
 from sft.data.report import DataReport
 from sft.data.workers import Job, can_be_sent, pieces_by_workers
 

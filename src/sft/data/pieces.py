@@ -15,9 +15,10 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
+from sft.data.census import num_characters
 from sft.data.conversations import Item
+from sft.data.lanes import Lane
 from sft.data.making import make_examples, make_in_full, make_renderer
-from sft.data.readings import Lane, num_characters
 from sft.data.report import DataReport
 from sft.data.runs import Run
 from sft.data.store import StoreWriter

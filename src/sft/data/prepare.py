@@ -29,12 +29,13 @@ from sft.data.conversations import MoreRows
 from sft.data.filling import fill_store
 from sft.data.fingerprints import fingerprints
 from sft.data.growing import JOURNAL, GrowingStore, num_journaled
+from sft.data.lanes import Reading
 from sft.data.layout import DOCUMENTS, IN_FULL, REPORT, TRAIN
 from sft.data.making import make_renderer
 from sft.data.pieces import PieceMaker
 from sft.data.prepared import PreparedData, PreparedPart, load_evaluation, load_part
 from sft.data.quick import Differs
-from sft.data.readings import Reading, open_readings
+from sft.data.readings import open_readings
 from sft.data.report import DataReport, explain_nothing_trained
 from sft.data.store import ExampleStore, StoreWriter
 from sft.errors import DataError, TooManyBadRows

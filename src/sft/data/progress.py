@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sft.data.readings import Reading
+from sft.data.lanes import Reading
 from sft.terminal.line import clock, compose
 from sft.terminal.screen import SCREEN
 

@@ -25,8 +25,8 @@ from typing import IO
 from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
+from sft.data.lanes import Lane
 from sft.data.pieces import Piece, PieceMaker
-from sft.data.readings import Lane
 
 FOLDER = "workers"
 JOB = "job.pickle"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
-from sft.data import filling, pieces, quick, readings
+from sft.data import census, filling, lanes, pieces, quick, readings
 from sft.data.choice import choose_some, hold_out, weighed
 from sft.data.conversations import MoreRows
 from sft.data.growing import GrowingStore
@@ -72,7 +72,7 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few rows, segments of a few lines, and nothing kept while rows are chosen."""
     monkeypatch.setattr(pieces, "PIECE_ROWS", 13)
     monkeypatch.setattr(quick, "BATCH", 5)
-    monkeypatch.setattr(readings, "KEPT_CHARACTERS", 1000)
+    monkeypatch.setattr(census, "KEPT_CHARACTERS", 1000)
     monkeypatch.setattr(readings, "cut_part", lambda part: cut_part(part, SMALL))
 
 
@@ -197,7 +197,7 @@ def test_no_more_rows_are_in_memory_than_a_piece_has(
     data: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, in_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {"read": 0, "kept": 0, "most": 0}
-    append, read = GrowingStore.append, readings.read_segment_of
+    append, read = GrowingStore.append, lanes.read_segment_of
 
     def reading(*args: Any) -> Iterator[Any]:
         for item in read(*args):
@@ -209,7 +209,7 @@ def test_no_more_rows_are_in_memory_than_a_piece_has(
         append(store, arrays, paths, entry)
         counts["kept"] += entry["read"]["rows"]
 
-    monkeypatch.setattr(readings, "read_segment_of", reading)
+    monkeypatch.setattr(lanes, "read_segment_of", reading)
     monkeypatch.setattr(GrowingStore, "append", appending)
     prepare(SFTConfig(**options(data, tmp_path)), tokenizer, quiet=True)
     assert counts == {"read": 200, "kept": 200, "most": pieces.PIECE_ROWS}
