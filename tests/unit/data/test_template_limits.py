@@ -11,7 +11,8 @@ import pytest
 from transformers.utils import chat_template_utils
 
 from sft.data.chat_template import CANNOT_COPE
-from sft.data.template_limits import MAX_SOURCE, TooMuch, compile_limited, limit_chat_templates
+from sft.data.template_limits import MAX_SOURCE, compile_limited, limit_chat_templates
+from sft.data.template_prices import TooMuch
 from sft.data.templates import read_template
 
 NAMESPACE = "{% set ns = namespace(x='ab', y=[1, 2]) %}"
