@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import RawValue
-from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Translation, is_true
+from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Translation, Values, is_true
 
 NAME = "accelerate_yaml"
 SECTIONS = ("model", "dataset", "training")
@@ -52,8 +52,6 @@ LORA_DEFAULTS: dict[str, Any] = {
     "target_modules": ["q_proj", "v_proj"],
     "lora_dropout": 0.1,
 }
-
-Values = Mapping[str, RawValue]
 
 
 def recognises(values: Values) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sft.config.fewer_bits import FIXED_GROUPS, QAT_GROUPS
 from sft.config.values import FALSE_WORDS, RawValue
-from sft.dialects.translation import EMPTY, OFF, Draft
+from sft.dialects.translation import EMPTY, OFF, Draft, Values
 
 BIT_KEYS = (
     "qat",
@@ -33,8 +33,6 @@ FORMATS = {
 AFTERWARDS = "`axolotl quantize` alone reads it; docs/fewer-bits.md tells how to quantise what was saved"
 KEPT_ZEROS = "of every linear layer but the output head"
 LOFTQ = "the base is held in NF4 as the matrices expect it; axolotl holds the same values in 16 bits"
-
-Values = Mapping[str, RawValue]
 
 
 def translate_bits(draft: Draft, values: Values, *, adapts: bool) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from sft.config.values import FALSE_WORDS, RawValue
-from sft.dialects.translation import OFF, Draft, is_true
+from sft.dialects.translation import OFF, Draft, Values, is_true
 
 LEARNING_KEYS = (
     "use_eaft", "eaft_alpha", "eaft_k", "lisa_n_layers", "lisa_step_interval", "lisa_layers_attribute",
@@ -16,8 +15,6 @@ LEARNING_KEYS = (
 
 NEARLY_ALL = 0.999
 """What axolotl's method reset forgets, which draws places at random."""
-
-Values = Mapping[str, RawValue]
 
 
 def translate_learning(draft: Draft, values: Values) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from sft.config.values import RawValue
-from sft.dialects.translation import OFF, Draft, is_true
+from sft.dialects.translation import OFF, Draft, Values, is_true
 
 SCHEDULE_KEYS = (
     "saves_per_epoch", "save_steps", "save_strategy", "evals_per_epoch", "eval_steps", "eval_strategy",
@@ -17,8 +16,6 @@ SCHEDULE_KEYS = (
 )  # fmt: skip
 
 WARM_UP = "3 % of the steps; axolotl stops at 100 steps"
-
-Values = Mapping[str, RawValue]
 
 
 def translate_schedule(draft: Draft, values: Values) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import TRUE_WORDS, RawValue
-from sft.dialects.translation import EMPTY, Draft, Note
+from sft.dialects.translation import EMPTY, Draft, Note, Values
 
 SHARDING_KEYS = ("fsdp", "fsdp_config", "fsdp_version", "fsdp_final_state_dict_type", "fp32_norms")
 
@@ -35,8 +35,6 @@ SIZES = {
     "dp_shard_size": None,
 }
 """Numbers of processes that share something -> our option; None: it follows from how many are started."""
-
-Values = Mapping[str, RawValue]
 
 
 def translate_sharding(draft: Draft, values: Values) -> None:

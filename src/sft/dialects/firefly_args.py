@@ -8,13 +8,12 @@ walk does it right and a note says what differs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from sft.config.values import TRUE_WORDS, RawValue
 from sft.data.templates import template_names
-from sft.dialects.translation import Draft, Translation
+from sft.dialects.translation import Draft, Translation, Values
 
 NAME = "firefly_args"
 TAKES_PAIRS = True
@@ -84,8 +83,6 @@ LONG_PROMPT = (
     "cut through words"
 )
 ALSO_WRITE = ["arguments", "log", "results", "trainer_state"]
-
-Values = Mapping[str, RawValue]
 
 
 def recognises(values: Values) -> bool:

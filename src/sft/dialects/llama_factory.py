@@ -13,8 +13,9 @@ from sft.config.training_arguments import installed_fields
 from sft.config.values import RawValue
 from sft.data.templates import read_template, template_names
 from sft.dialects import llama_factory_keys as keys
-from sft.dialects.llama_factory_rules import HANDLERS, Values, is_on, method_of, number, stage_of
-from sft.dialects.translation import EMPTY, OFF, Draft, Translation
+from sft.dialects.llama_factory_rules import HANDLERS
+from sft.dialects.llama_factory_values import method_of, number, stage_of
+from sft.dialects.translation import EMPTY, OFF, Draft, Translation, Values, is_true
 
 NAME = "llama_factory"
 TAKES_PAIRS = True
@@ -108,7 +109,7 @@ def is_known(key: str) -> bool:
 
 
 def _switch(draft: Draft, key: str, raw: RawValue) -> None:
-    if is_on(raw):
+    if is_true(raw):
         draft.refuse(key, f"{keys.SWITCHES[key]}. Leave {key} out", raw.origin)
     else:
         draft.ignore(key, raw, OFF)
@@ -168,7 +169,7 @@ def _default_thoughts(draft: Draft) -> None:
 def _default_evaluation(draft: Draft, values: Values) -> None:
     if not any(name in draft.values for name in ("validation_size", "eval_data_path")):
         return
-    if is_on(values.get("do_eval")):
+    if is_true(values.get("do_eval")):
         draft.default("eval_strategy", "epoch", "do_eval without eval_strategy")
     else:
         draft.default("eval_strategy", "no", "as the original without eval_strategy and do_eval")

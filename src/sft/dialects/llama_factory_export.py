@@ -12,7 +12,8 @@ from typing import Any
 from sft.config.suggestions import nearest
 from sft.config.values import RawValue
 from sft.dialects import llama_factory_keys as keys
-from sft.dialects.llama_factory_rules import is_on, listed, number
+from sft.dialects.llama_factory_values import listed, number
+from sft.dialects.translation import Values, is_true
 from sft.errors import ConfigError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -40,8 +41,6 @@ REFUSED: Mapping[str, str] = {
     "create_new_adapter": "there is nothing to create on export",
     "use_kt": "KTransformers is not used here",
 }
-
-Values = Mapping[str, RawValue]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ def read_export(values: Values) -> ExportRequest:
         adapter=_adapter(given, problems),
         revision=_text(given, "model_revision"),
         template=None if template is None else keys.TEMPLATES.get(template, template),
-        trust_remote_code=is_on(given.get("trust_remote_code")),
+        trust_remote_code=is_true(given.get("trust_remote_code")),
         dtype=_dtype(given, problems),
         output=_text(given, "export_dir"),
         max_shard_size=_shard_size(given, problems),
@@ -100,7 +99,7 @@ def _unused(key: str, raw: RawValue, problems: list[str]) -> str:
     place = f"{key} ({raw.origin})"
     is_switch = str(raw.value).lower() in ("true", "false")
     if key in REFUSED:
-        if is_switch and not is_on(raw):
+        if is_switch and not is_true(raw):
             return ""
         problems.append(f"{place}: {REFUSED[key]}")
     elif key == "export_device" and raw.value != "cpu":

@@ -8,15 +8,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
-from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
+from sft.config.values import RawValue
 from sft.data.templates import read_template, template_names
 from sft.dialects import llama_factory_keys as keys
 from sft.dialects.llama_factory_data import find_sources
-from sft.dialects.translation import OFF, Draft
+from sft.dialects.llama_factory_values import listed, method_of, number, stage_of, word_of
+from sft.dialects.translation import OFF, Draft, Values, is_true
 
-Values = Mapping[str, RawValue]
 Handler = Callable[[Draft, str, RawValue, Values], None]
 
 LONGEST_WAIT = 86_400
@@ -64,7 +63,7 @@ def _adapter(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
 
 def _pissa(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     """pissa_init, pissa_iter and pissa_convert are one option: PEFT's init_lora_weights."""
-    if not is_on(values.get("pissa_init")):
+    if not is_true(values.get("pissa_init")):
         draft.ignore(key, raw, "pissa_init is off")
     elif key == "pissa_init":
         rounds = int(number(values["pissa_iter"].value) or 16) if "pissa_iter" in values else 16
@@ -177,7 +176,7 @@ def _enable_thinking(draft: Draft, key: str, raw: RawValue, values: Values) -> N
     name = None if template is None else keys.TEMPLATES.get(str(template.value), str(template.value))
     if name in template_names() and "enable_thinking" not in read_template(str(name)):
         draft.ignore(key, raw, f"template {name} has no thoughts")
-    elif is_on(raw):
+    elif is_true(raw):
         said = "answers without a thought are trained to begin with an empty one"
         draft.give(key, replace(raw, value={"enable_thinking": True}), "chat_template_kwargs", said)
     else:
@@ -186,7 +185,7 @@ def _enable_thinking(draft: Draft, key: str, raw: RawValue, values: Values) -> N
 
 
 def _mask(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
-    if not is_on(raw):
+    if not is_true(raw):
         draft.ignore(key, raw, OFF)
     else:
         value = {"mask_history": "last_answer", "train_on_prompt": "everything"}[key]
@@ -199,10 +198,10 @@ def _packing(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
         draft.ignore(key, raw, "texts are always joined and cut into full blocks")
     elif "packing" in draft.values:
         draft.join(key, raw, "packing")
-    elif is_on(raw):
+    elif is_true(raw):
         said = "packed rows do not see each other, which the original's do under packing without neat_packing"
-        draft.give(key, replace(raw, value=True), "packing", said if key == "packing" and not is_on(other) else "")
-    elif is_on(other):
+        draft.give(key, replace(raw, value=True), "packing", said if key == "packing" and not is_true(other) else "")
+    elif is_true(other):
         draft.join(key, raw, "packing", "neat_packing is on")
     else:
         draft.give(key, replace(raw, value=False), "packing")
@@ -231,7 +230,7 @@ def _flash_attn(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
 
 def _checkpointing(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     if key == "disable_gradient_checkpointing":
-        draft.give(key, replace(raw, value=not is_on(raw)), "gradient_checkpointing")
+        draft.give(key, replace(raw, value=not is_true(raw)), "gradient_checkpointing")
     elif "disable_gradient_checkpointing" in values:
         draft.ignore(key, raw, "disable_gradient_checkpointing decides")
     else:
@@ -239,7 +238,7 @@ def _checkpointing(draft: Draft, key: str, raw: RawValue, values: Values) -> Non
 
 
 def _pure_bf16(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
-    if is_on(raw):
+    if is_true(raw):
         said = "weights are trained in bfloat16, where small updates are lost; leave it out for bf16 over float32"
         draft.give(key, replace(raw, value="bfloat16"), "dtype", said)
     else:
@@ -259,7 +258,7 @@ def _ddp_timeout(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
 
 def _entropy(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     """The EAFT loss, over the 20 likeliest tokens."""
-    asked = is_on(values.get("use_eaft_loss"))
+    asked = is_true(values.get("use_eaft_loss"))
     if key == "eaft_alpha" and asked:
         draft.join(key, raw, "eaft_alpha")
     elif asked:
@@ -271,15 +270,15 @@ def _entropy(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
 
 
 def _plot_loss(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
-    if is_on(raw) and "also_write" not in values:
+    if is_true(raw) and "also_write" not in values:
         draft.give(key, replace(raw, value=[*keys.FILES, "loss_plot"]), "also_write", "training_loss.png")
     else:
-        draft.ignore(key, raw, "also_write decides" if is_on(raw) else OFF)
+        draft.ignore(key, raw, "also_write decides" if is_true(raw) else OFF)
 
 
 def _overwrite(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     resume = values.get("resume_from_checkpoint")
-    if is_on(raw) and resume is not None and word_of(resume.value) not in ("none", "null", "false"):
+    if is_true(raw) and resume is not None and word_of(resume.value) not in ("none", "null", "false"):
         draft.ignore(key, raw, "resume_from_checkpoint is given, so nothing is removed")
     else:
         draft.give(key, raw, key)
@@ -310,44 +309,6 @@ def _wrapped_layer(draft: Draft, key: str, raw: RawValue, values: Values) -> Non
 def _fsdp(draft: Draft, key: str, raw: RawValue, values: Values) -> None:
     value = " ".join(map(str, raw.value)) if isinstance(raw.value, list) else raw.value
     draft.give(key, replace(raw, value=value), "fsdp")
-
-
-# ---- reading values --------------------------------------------------------------------------------------------------
-
-
-def stage_of(values: Values) -> str:
-    """Their word for the stage: sft unless the file says another."""
-    return str(values["stage"].value) if "stage" in values and values["stage"].value else "sft"
-
-
-def method_of(values: Values) -> str:
-    """Their word for the method: lora unless the file says another."""
-    given = values.get("finetuning_type")
-    return str(given.value) if given is not None and given.value else "lora"
-
-
-def is_on(raw: RawValue | None) -> bool:
-    """Whether a switch is on, however it is written."""
-    return raw is not None and word_of(raw.value) in TRUE_WORDS
-
-
-def listed(value: Any) -> list[str]:
-    """A list, or text with commas, as a list of texts."""
-    parts = value if isinstance(value, list) else str(value).split(",")
-    return [str(part).strip() for part in parts if str(part).strip()]
-
-
-def word_of(value: Any) -> str:
-    return str(value).lower()
-
-
-def number(value: Any) -> float | None:
-    if isinstance(value, bool) or word_of(value) in (*TRUE_WORDS[:3], *FALSE_WORDS[:3]):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 HANDLERS: Mapping[str, Handler] = {

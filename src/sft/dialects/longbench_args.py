@@ -7,12 +7,11 @@ Six of its names are not ours; every option of ours works there too. Where the o
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from sft.config.values import RawValue
-from sft.dialects.translation import Draft, Translation, is_true
+from sft.dialects.translation import Draft, Translation, Values, is_true
 
 NAME = "longbench_args"
 DEEPSPEED_VARIABLE = "DEEPSPEED_CONFIG"
@@ -67,8 +66,6 @@ MENDED: dict[str, tuple[Any, str]] = {
     "eval_engine": ("in_process", "the model that is trained answers; the original merged a copy for every evaluation"),
 }
 """Defaults that hold for what the original meant, not for what it did."""
-
-Values = Mapping[str, RawValue]
 
 
 def recognises(values: Values) -> bool:

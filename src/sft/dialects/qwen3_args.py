@@ -9,18 +9,15 @@ from __future__ import annotations
 import importlib.util
 import netrc
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue
-from sft.dialects.translation import Draft, Translation
+from sft.dialects.translation import Draft, Translation, Values
 
 NAME = "qwen3_args"
 
 INVERTED = {"no_chat_template": "use_chat_template", "no_eval": "do_eval"}
-
-Values = Mapping[str, RawValue]
 
 
 def recognises(values: Values) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +12,9 @@ from sft.config.suggestions import nearest, suggest
 from sft.config.training_arguments import installed_fields
 from sft.config.values import FALSE_WORDS, TRUE_WORDS, RawValue, shown
 from sft.errors import ConfigError
+
+Values = Mapping[str, RawValue]
+"""Keys and values of a foreign configuration, or of our options over it."""
 
 Status = Literal["kept", "renamed", "defaulted", "ignored", "refused"]
 EMPTY = "empty: as if it were not there"
@@ -160,6 +163,10 @@ class Draft:
 
     def finish(self) -> Translation:
         return Translation(self.dialect, self.values, self.notes, self.defaults)
+
+
+Settle = Callable[[Draft, str, RawValue], None]
+"""A function that settles one key of a draft."""
 
 
 def is_true(raw: RawValue | None) -> bool:

@@ -7,12 +7,12 @@ understood as everywhere, mixtures of data sets are their own (``trl_data.py``).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from sft.config.values import RawValue
-from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Translation, is_empty, is_true
+from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Settle, Translation, Values, is_empty, is_true
 from sft.dialects.trl_data import MIXTURES, SINGLE, translate_data
 
 NAME = "trl"
@@ -79,8 +79,6 @@ MODEL_KWARGS = {
 }
 TRUNCATION = {"keep_start": "cut_end", "keep_end": "cut_start"}
 DATA_KEYS = (*SINGLE, *MIXTURES, "dataset_configs", "dataset_splits", "test_split_size")
-
-Values = Mapping[str, RawValue]
 
 
 def recognises(values: Values) -> bool:
@@ -207,7 +205,7 @@ def _translate_targets(draft: Draft, key: str, raw: RawValue) -> None:
     draft.give(key, replace(raw, value=single if single == "all-linear" else raw.value), "target_modules")
 
 
-SPECIAL: Mapping[str, Callable[[Draft, str, RawValue], None]] = {
+SPECIAL: Mapping[str, Settle] = {
     "assistant_only_loss": _translate_mask,
     "completion_only_loss": _translate_mask,
     "dataset_text_field": _translate_text_column,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import RawValue
-from sft.dialects.translation import EMPTY, Draft
+from sft.dialects.translation import EMPTY, Draft, Values
 
 SINGLE = ("dataset_name", "dataset_config", "dataset_train_split", "dataset_test_split")
 MIXTURES = ("datasets", "dataset_mixture", "dataset_mixer")
@@ -23,8 +23,6 @@ FILE_KINDS = ("json", "csv", "parquet", "text")
 """Names under which ``datasets`` reads plain files."""
 
 CHAT_COLUMN = "messages"
-
-Values = Mapping[str, RawValue]
 
 
 def translate_data(draft: Draft, values: Values, *, evaluates: bool) -> None:
