@@ -144,6 +144,7 @@ def test_answers_of_an_adapter_are_those_of_peft(
             ["--tasks", "qmsum", "--engine", "vllm", "--engine_url", "127.0.0.1:1", "--engine_python", "x"],
             "runs already",
         ),
+        (["--tasks", "qmsum", "--engine", "vllm", "--engine_python", "/no/python"], "/no/python: is no program"),
         (["--tasks", "qmsum,hotpotqa"], "'hotpotqa' is asked for"),
         (["--tasks", "qmsum", "--chat_template_kwargs", "[1]"], "no JSON object"),
         (["--tasks", "truthfulqa", "--truthfulqa_scorer", "bleurt"], "needs a checkpoint"),

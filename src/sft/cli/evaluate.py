@@ -112,6 +112,7 @@ def _evaluation(args: argparse.Namespace) -> ModelEvaluation:
     from sft.cli.evaluation_session import ModelEvaluation
     from sft.cli.loaded_model import name_pair
     from sft.evaluation.engines import EngineChoice
+    from sft.generation.installed import require_server
     from sft.tasks import TaskOptions, open_tasks
 
     choice = EngineChoice(
@@ -121,6 +122,8 @@ def _evaluation(args: argparse.Namespace) -> ModelEvaluation:
         served_model=args.engine_model,
         arguments=tuple(args.engine_args),
     )
+    if choice.url is None:
+        require_server(choice.name, choice.python)
     options = TaskOptions(
         longbench_dir=args.longbench_dir,
         qmsum_dir=args.qmsum_dir,

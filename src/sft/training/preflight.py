@@ -13,6 +13,7 @@ from sft.data.conversations import MoreRows
 from sft.data.prepare import PreparedData, prepare
 from sft.data.preparer import prepare_in_windows
 from sft.errors import ConfigError
+from sft.generation.installed import require_server
 from sft.models.saved_quantization import refuse_saved_quantization
 from sft.training.also_write import require_what_is_written
 from sft.training.arguments import require_trackers
@@ -34,12 +35,14 @@ def refuse_early(config: SFTConfig) -> AskedStrategy:
     """How the processes shall share the work, if a run of this config can begin at all.
 
     Raises:
-        UserError: no data, a package that is not there, a model that cannot be packed, processes that are lost.
+        UserError: no data, a package or server that is not there, a model that cannot be packed, processes that are
+            lost.
     """
     require_data(config)
     require_trl(config)
     require_what_is_written(config)
     require_trackers(config)
+    require_eval_server(config)
     strategy = ask_strategy(config)
     refuse_packing_by_family(config)
     refuse_saved_quantization(config)
@@ -48,6 +51,16 @@ def refuse_early(config: SFTConfig) -> AskedStrategy:
     for note in config.notes:
         announce(f"note: {note}")
     return strategy
+
+
+def require_eval_server(config: SFTConfig) -> None:
+    """Refuse a server that is to be started and is not installed. The first process starts it; so it alone looks.
+
+    Raises:
+        ConfigError: nothing of it is there.
+    """
+    if config.eval_tasks and config.eval_engine_url is None and is_main_process():
+        require_server(config.eval_engine, config.eval_engine_python, prefix="eval_")
 
 
 def ask_strategy(config: SFTConfig) -> AskedStrategy:
