@@ -143,6 +143,21 @@ def test_a_changed_run_is_refused_by_name_unless_that_is_allowed(
     assert noted == [{"name": name, "was": FINGERPRINTS[name], "is": now[name], "checkpoint": "checkpoint-3"}]
 
 
+def test_what_is_trained_is_told_in_words_and_compared_by_its_weights(tmp_path: Path) -> None:
+    """A hash says nothing to who forgot --use_lora, or gave another --lora_r. By itself the text is no difference."""
+    before = {"trained_weights": "a" * 32, "trained_as": "no adapter"}
+    now = {"trained_weights": "b" * 32, "trained_as": "LoRA, lora_r 16"}
+    told = (
+        r"these changed: trained_weights \(was no adapter, is LoRA, lora_r 16\)\. .*--allow_change trained_weights \("
+    )
+    with pytest.raises(ConfigError, match=told):
+        refuse_changed_run(before, now, tmp_path / "checkpoint-3")
+    with pytest.raises(ConfigError, match=r"these changed: trained_weights\. "):
+        refuse_changed_run(before, {**now, "trained_as": "no adapter"}, tmp_path / "checkpoint-3")
+    older = {"trained_weights": before["trained_weights"]}
+    assert refuse_changed_run(older, before, tmp_path / "checkpoint-3") == []
+
+
 def test_allowing_what_is_not_compared_is_refused_with_what_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'sead': nothing of that name is compared\. Known: chat_template, code"):
         refuse_changed_run(FINGERPRINTS, FINGERPRINTS, tmp_path, allowed=["sead"])

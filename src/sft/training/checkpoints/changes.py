@@ -47,6 +47,9 @@ CONSEQUENCES = {
 }
 """What it means to go on all the same."""
 
+TRAINED_AS = "trained_as"
+"""Not compared: it says in the user's words what the hash of ``trained_weights`` cannot."""
+
 SAMPLED = 4
 """Numbers of each frozen weight that its fingerprint is made of: so few that they lie in the first process's share."""
 
@@ -73,6 +76,7 @@ def fingerprints_of_run(
         "packs": plan["packs"],
         **{name: getattr(config, name) for name in OPTIONS},
         "trained_weights": fingerprint_of_shapes(model),
+        TRAINED_AS: f"LoRA, lora_r {config.lora_r}" if config.use_lora else "no adapter",
         "base_weights": fingerprint_of_frozen(model),
         "code": json.dumps(code, sort_keys=True),
     }
@@ -94,14 +98,14 @@ def refuse_changed_run(
     Raises:
         ConfigError: something else changed, or ``allowed`` names what nothing is known of.
     """
-    names = sorted({*before, *now})
+    names = sorted({*before, *now} - {TRAINED_AS})
     unknown = [name for name in allowed if _named(name) not in names]
     if unknown:
         raise ConfigError(f"allow_change {unknown[0]!r}: nothing of that name is compared. Known: {', '.join(names)}")
     changed = [name for name in names if before.get(name) != now.get(name)]
     refused = [name for name in changed if name not in map(_named, allowed)]
     if refused:
-        lines = "; ".join(f"{name}{_values(before.get(name), now.get(name))}" for name in refused)
+        lines = "; ".join(f"{name}{_change(name, before, now)}" for name in refused)
         meaning = "; ".join(f"{name}: {CONSEQUENCES[name]}" for name in refused if name in CONSEQUENCES)
         raise ConfigError(
             f"cannot go on from {checkpoint}: since that run these changed: {lines}. It would not be the same run. Set "
@@ -150,7 +154,8 @@ def _named(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _values(before: Any, now: Any) -> str:
+def _change(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Short values are shown; of hashes it is enough that they differ."""
-    told = [str(value) for value in (before, now)]
+    shown = TRAINED_AS if name == "trained_weights" and before.get(TRAINED_AS) != now.get(TRAINED_AS) else name
+    told = [str(values.get(shown)) for values in (before, now)]
     return f" (was {told[0]}, is {told[1]})" if all(len(text) <= 24 for text in told) else ""
