@@ -8,8 +8,8 @@ from typing import Any
 from sft.data.conversations import PLACES_KEPT, explain_none, refuse_bad_rows
 from sft.data.lanes import Reading
 from sft.data.pieces import Piece
-from sft.data.render import agreed_kwargs
 from sft.data.report import DataReport
+from sft.data.writing import agreed_kwargs
 from sft.errors import DataError
 
 

@@ -177,7 +177,7 @@ class QuickRenderer:
         counts["split"] += times * (len(plan.shape) > 1)
         counts["examples"] += times * len(plan.shape)
         for example in plan.shape:
-            self.full.note_kwargs(example.kwargs, times * example.num_answers)
+            self.full.writer.note_kwargs(example.kwargs, times * example.num_answers)
 
 
 def _by_plan(plans: Sequence[Plan | None]) -> dict[Plan, Numbers]:

@@ -7,16 +7,13 @@ token. Every example is checked: what its trained tokens decode to is what the d
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from sft.data.answers import Located, differing, snippet
 from sft.data.chat import Chat, probe_turn_end
 from sft.data.chat_template import ChatTemplate
 from sft.data.control import UNSHIELDED, ControlTokens, Shield, Uncovered
@@ -25,19 +22,8 @@ from sft.data.example import Stretch, make_example
 from sft.data.markers import disagreement
 from sft.data.token_rows import example_of_tokens
 from sft.data.types import Conversation, Example, Message, TokenRow
+from sft.data.writing import Writer, Written, agreed_kwargs
 from sft.errors import RowError, TemplateError
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The text of one example to be, and what of it is trained."""
-
-    text: str
-    stretches: tuple[Stretch, ...]
-    kwargs: Mapping[str, Any]
-    """Template variables it was written with."""
-    turn: int | None = None
-    """Set where the conversation is split: the one message trained here."""
 
 
 class Renderer:
@@ -66,20 +52,20 @@ class Renderer:
     ) -> None:
         self.tokenizer = tokenizer
         self.train_on = train_on
-        self.rewritten_history = rewritten_history
         self.template_kwargs = dict(template_kwargs or {})
         self.allow_special_tokens = allow_special_tokens
         self.append_eos = append_eos
         self.template = ChatTemplate(tokenizer)
         added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
         known_ends = {probe_turn_end(self.template, added), tokenizer.eos_token} - {None}
-        self.stops = frozenset(map(str, known_ends))
-        self.control = ControlTokens.of(tokenizer, self.stops)
+        stops = frozenset(map(str, known_ends))
+        self.control = ControlTokens.of(tokenizer, stops)
         self.encoder = Encoder(tokenizer, self.control)
         self.counts: Counter[str] = Counter()
         """``conversations`` rendered; how many were ``split``; ``examples``; how many of them hold ``special_text``
         that was kept plain, or were ``encoded_apart`` because a token straddled the border of a prompt."""
-        self._answer_kwargs: Counter[str] = Counter()
+        eos = str(tokenizer.eos_token or "") if append_eos else ""
+        self.writer = Writer(self.control, stops, train_on=train_on, rewritten_history=rewritten_history, eos=eos)
 
     def render(self, conversation: Conversation) -> list[Example]:
         """Render one conversation: one example, or one per trained answer where the template rewrites history.
@@ -113,7 +99,7 @@ class Renderer:
     @property
     def answer_kwargs(self) -> list[str]:
         """Template variables that answers were written with so far, each set of them once, as JSON text."""
-        return list(self._answer_kwargs)
+        return list(self.writer.answer_kwargs)
 
     def generation_prompt(self, messages: Sequence[Message | Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
         """The text to generate an answer after, which chat and evaluation send.
@@ -158,101 +144,7 @@ class Renderer:
     def _render_chat(self, conversation: Conversation) -> list[Example]:
         control = None if self.allow_special_tokens else self.control
         chat = Chat.of(conversation, self.template, self.template_kwargs, control)
-        return [self._example(chat, written) for written in self.write(chat)]
-
-    def write(self, chat: Chat) -> list[Written]:
-        """The texts of a conversation's examples, and what of them is trained.
-
-        Raises:
-            RowError: this row cannot be used.
-            TemplateError: the template cannot say honestly which tokens are trained.
-        """
-        if self.train_on == "everything":
-            return [self._everything(chat)]
-        located = [chat.locate(turn, self.control, self.stops) for turn in self._trained_turns(chat.conversation)]
-        whole = self._in_one(chat, located)
-        if isinstance(whole, str) and self.rewritten_history == "refuse":
-            raise TemplateError(
-                f"{chat.conversation.source}: one sequence cannot show each answer as it will be generated: {whole}. "
-                "Set rewritten_history: split to train each answer as an example of its own."
-            )
-        written = [self._alone(chat, found) for found in located] if isinstance(whole, str) else [whole]
-        for found in located:
-            if chat.is_answer(found.turn):
-                self.note_kwargs(found.kwargs)
-        return written
-
-    def _trained_turns(self, conversation: Conversation) -> list[int]:
-        messages = conversation.messages
-        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
-        usual = set(answers[-1:] if self.train_on == "last_answer" else answers)
-        wanted = [i for i, message in enumerate(messages) if message.train or (message.train is None and i in usual)]
-        trained = [index for index in wanted if messages[index].weight * conversation.weight]
-        if not trained:
-            why = "every weight is 0" if wanted else "every answer is marked train: false"
-            raise RowError(conversation.source, f"no trained tokens: {why if answers else 'no message is an answer'}")
-        return trained
-
-    def _in_one(self, chat: Chat, located: Sequence[Located]) -> Written | str:
-        """One example with every trained turn, or why one sequence would not be honest."""
-        answers = [found for found in located if chat.is_answer(found.turn)] or located
-        kwargs, last = answers[0].kwargs, located[-1]
-        other = next((found.kwargs for found in answers if found.kwargs != kwargs), None)
-        if other is not None:
-            return f"its answers need different template variables ({dict(kwargs)} and {dict(other)})"
-        is_known = last.turn == chat.last and last.kwargs == kwargs
-        text = last.text if is_known else chat.write(len(chat.turns), kwargs)
-        stretches = []
-        for found in located:
-            reason = _rewritten(text, found)
-            if reason:
-                return reason
-            end = found.end or self._marker_end(text, found)
-            if end is None and found.turn < chat.last:
-                return f"the template ends message {found.turn + 1} with no token"
-            if end is None:
-                text = self._with_eos(chat, found)
-                end = len(text)
-            stretches.append(_stretch(chat, found, end))
-        return Written(text, tuple(stretches), kwargs)
-
-    def _alone(self, chat: Chat, found: Located) -> Written:
-        """One example that ends with one trained turn."""
-        text = found.text if found.end else self._with_eos(chat, found)
-        stretch = _stretch(chat, found, found.end or len(text))
-        return Written(text, (stretch,), found.kwargs, turn=found.turn)
-
-    def _marker_end(self, text: str, found: Located) -> int | None:
-        """Where a turn ends that the template closes only with the marker of the next role: that is its stop token."""
-        stop = self.control.after(text, found.body_end)
-        return stop[1] if stop else None
-
-    def _with_eos(self, chat: Chat, found: Located) -> str:
-        if self.append_eos and self.tokenizer.eos_token:
-            return found.text[: found.body_end] + str(self.tokenizer.eos_token)
-        raise TemplateError(
-            f"{chat.conversation.source}: the chat template writes no special token after the answer in message "
-            f"{found.turn + 1}; it ends {snippet(found.text, end=True)}. A model trained on it would never stop. "
-            "Set append_eos: true to end the answer with the tokenizer's end-of-sequence token, or choose another "
-            "chat_template."
-        )
-
-    # Everything
-
-    def _everything(self, chat: Chat) -> Written:
-        """One example in which every token but the first is trained, save turns that say train: false."""
-        kwargs: Mapping[str, Any] = chat.kwargs
-        if chat.last > 0 and chat.is_answer(chat.last):
-            found = chat.locate(chat.last, self.control, self.stops)
-            kwargs = found.kwargs
-            text = found.text if found.end else self._with_eos(chat, found)
-            self.note_kwargs(found.kwargs)
-        else:
-            text = chat.write(len(chat.turns), kwargs)
-        stretches = list(_every_turn(chat, text, kwargs, self.control))
-        if not stretches:
-            raise RowError(chat.conversation.source, "no trained tokens: every message has weight 0 or train: false")
-        return Written(text, tuple(stretches), kwargs)
+        return [self._example(chat, written) for written in self.writer.write(chat)]
 
     # Plain text
 
@@ -328,64 +220,3 @@ class Renderer:
         self.counts["examples"] += 1
         self.counts["special_text"] += bool(written.owned)
         self.counts["encoded_apart"] += is_straddled
-
-    def note_kwargs(self, kwargs: Mapping[str, Any], times: int = 1) -> None:
-        """Count the template variables that answers were written with, of which ``generation_kwargs`` is made."""
-        if times:
-            self._answer_kwargs[json.dumps(dict(kwargs), sort_keys=True, default=str)] += times
-
-
-def agreed_kwargs(answer_kwargs: Sequence[str], without_any: Mapping[str, Any]) -> dict[str, Any]:
-    """The template variables that all answers were written with; ``without_any`` where there is no answer."""
-    seen = [json.loads(kwargs) for kwargs in answer_kwargs]
-    if not seen:
-        return dict(without_any)
-    return {
-        name: value
-        for name, value in seen[0].items()
-        if all(name in kwargs and kwargs[name] == value for kwargs in seen)
-    }
-
-
-def _rewritten(text: str, found: Located) -> str | None:
-    """Why a turn does not stand in ``text`` as it will be generated; None if it does."""
-    generated = found.text[: found.end or found.body_end]
-    if text.startswith(generated):
-        return None
-    alone, later = differing(generated, text)
-    return (
-        f"the template writes message {found.turn + 1} as {alone} when it is generated, "
-        f"but as {later} once later messages follow"
-    )
-
-
-def _stretch(chat: Chat, found: Located, end: int) -> Stretch:
-    conversation = chat.conversation
-    weight = conversation.messages[found.turn].weight * conversation.weight
-    return Stretch(found.turn, found.start, found.body_end, end, weight, chat.is_answer(found.turn))
-
-
-def _every_turn(chat: Chat, text: str, kwargs: Mapping[str, Any], control: ControlTokens) -> Iterator[Stretch]:
-    """Cut a text into its messages. One whose end the template does not show is joined to the next, and so is one that
-    it writes within the next: a system message in the first question, after the token that begins the text."""
-    messages = chat.conversation.messages
-    start = first = 0
-    for turn, message in enumerate(messages):
-        end = len(text) if turn == chat.last else _prefix_length(chat, turn, text, kwargs)
-        if end is None or (turn < chat.last and message.content and control.only_tail(text[start:end], 0)):
-            continue
-        if len({(joined.train is False, joined.weight) for joined in messages[first : turn + 1]}) > 1:
-            reason = "the chat template does not show where a message ends that is weighted or not trained"
-            raise RowError(chat.conversation.source, reason)
-        weight = message.weight * chat.conversation.weight
-        if message.train is not False and weight:
-            yield Stretch(turn, start, end, end, weight)
-        start, first = end, turn + 1
-
-
-def _prefix_length(chat: Chat, turn: int, text: str, kwargs: Mapping[str, Any]) -> int | None:
-    try:
-        prefix = chat.write(turn + 1, kwargs)
-    except jinja2.TemplateError:
-        return None
-    return len(prefix) if text.startswith(prefix) else None

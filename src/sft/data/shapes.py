@@ -19,8 +19,9 @@ from transformers import PreTrainedTokenizerBase
 from sft.data.chat import Chat
 from sft.data.example import Stretch
 from sft.data.looked_for import looked_for
-from sft.data.render import Renderer, Written
+from sft.data.render import Renderer
 from sft.data.types import Conversation, Message
+from sft.data.writing import Written
 from sft.errors import RowError, TemplateError
 
 STAND_INS = ("Qzw{}xv", "Kj {}\n\n  vq{}")
@@ -130,7 +131,7 @@ class Shapes:
         asked = replace(conversation, messages=tuple(messages))
         chat = Chat.of(asked, self.renderer.template, self.renderer.template_kwargs, None)
         try:
-            examples = self.renderer.write(chat)
+            examples = self.renderer.writer.write(chat)
             found = [self._shape_of(written, contents) for written in examples]
         except (RowError, TemplateError, jinja2.TemplateError):
             return None

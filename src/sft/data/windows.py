@@ -19,9 +19,9 @@ import numpy.typing as npt
 from sft.data.cache import folder_beside, is_complete
 from sft.data.growing import HEADER_BYTES, JOURNAL, KINDS
 from sft.data.layout import IN_FULL, REPORT, TRAIN
-from sft.data.render import agreed_kwargs
 from sft.data.report import DataReport
 from sft.data.store import PLACES, ExampleStore
+from sft.data.writing import agreed_kwargs
 from sft.errors import DataError
 
 
