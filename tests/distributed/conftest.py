@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,58 @@ def launch(*command: Any, timeout: float = 240, **variables: str) -> subprocess.
 @pytest.fixture(name="launch")
 def _launch() -> Launch:
     return launch
+
+
+class Pair:
+    """Two ranks a launch, forked from a process that has everything imported (``pair.py``).
+
+    How they are started by launchers is told by test_launchers.py and test_lost_processes.py.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "pair.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def run(self, folder: Path, scenarios: Mapping[str, Any]) -> None:
+        """Run scenarios (``worker.py``) in one launch; ``output.txt`` of the folder is what the ranks said."""
+        file = folder / "scenarios.json"
+        file.write_text(json.dumps(scenarios))
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{file}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer == "0\n", f"{answer} {(folder / 'output.txt').read_text()[-4000:]}"
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Callable[[], Pair]]:
+    """The one of this test process, started when it is first asked for."""
+    started: list[Pair] = []
+
+    def begin() -> Pair:
+        if not started:
+            started.append(Pair())
+        return started[0]
+
+    yield begin
+    for one in started:
+        one.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ Everything runs in float32 over gloo, in one launch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from filelock import FileLock
 from sft.config import SFTConfig
 from sft.training.run import run_training
 
-from .conftest import HERE, TORCHRUN, launch
+from .conftest import Pair
 from .test_strategies import assert_same_weights, losses, outcome, weights
 
-pytestmark = pytest.mark.slow  # one launch of fifteen runs: 40 s of one core
+pytestmark = pytest.mark.slow  # one launch of fifteen runs: half a minute of one core
 
 CONTEXT = {"context_parallel_size": 2}
 TENSOR = {"tensor_parallel_size": 2, "+disguise": True}
@@ -86,19 +86,25 @@ def moe_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def runs(settings: dict[str, Any], moe_folder: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def runs(
+    settings: dict[str, Any],
+    moe_folder: Path,
+    pair: Callable[[], Pair],
+    tmp_path_factory: pytest.TempPathFactory,
+    worker_id: str,
+) -> Path:
     """The folder of all runs; whichever worker of the tests comes first makes them."""
     shared = tmp_path_factory.getbasetemp()
     root = (shared if worker_id == "master" else shared.parent) / "shared-rows-and-layers"
     root.mkdir(exist_ok=True)
     with FileLock(root / "lock"):
         if not (root / "done").exists():
-            _make_runs(root, settings, moe_folder)
+            _make_runs(root, settings, moe_folder, pair())
             (root / "done").touch()
     return root
 
 
-def _make_runs(root: Path, settings: Mapping[str, Any], moe_folder: Path) -> None:
+def _make_runs(root: Path, settings: Mapping[str, Any], moe_folder: Path, pair: Pair) -> None:
     def options(kind: str) -> dict[str, Any]:
         chosen = {**settings, **ALONE[kind]}
         if chosen.pop("+moe", False):
@@ -121,10 +127,7 @@ def _make_runs(root: Path, settings: Mapping[str, Any], moe_folder: Path) -> Non
         "tensor without a GPU": {**other, "tensor_parallel_size": 2},
         "more than there are": {**other, "context_parallel_size": 4},
     }
-    (root / "scenarios.json").write_text(json.dumps(scenarios))
-    done = launch(*TORCHRUN, "--nproc_per_node=2", HERE / "worker.py", root / "scenarios.json", timeout=400)
-    (root / "output.txt").write_text(done.stdout)
-    assert done.returncode == 0, done.stdout[-4000:]
+    pair.run(root, scenarios)
 
 
 def ran(runs: Path, name: str) -> dict[str, Any]:

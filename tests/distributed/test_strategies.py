@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from sft.config import SFTConfig
 from sft.training.metrics_file import read_metrics
 from sft.training.run import run_training
 
-from .conftest import HERE, TORCHRUN, launch
+from .conftest import Pair
 from .fsdp_on_cpu import missing_names
 
-pytestmark = pytest.mark.slow  # two launches of ten scenarios each: a minute of both cores
+pytestmark = pytest.mark.slow  # two launches of ten scenarios each: half a minute of both cores
 
 LACKING = {
     "FSDP2": f"accelerate has no longer: {', '.join(missing_names())}" if missing_names() else None,
@@ -81,19 +81,24 @@ def why_not(strategy: str) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def runs(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def runs(
+    settings: dict[str, Any],
+    pair: Callable[[], Pair],
+    tmp_path_factory: pytest.TempPathFactory,
+    worker_id: str,
+) -> Path:
     """The folder of all runs; whichever worker of the tests comes first makes them."""
     shared = tmp_path_factory.getbasetemp()
     root = (shared if worker_id == "master" else shared.parent) / "strategies"
     root.mkdir(exist_ok=True)
     with FileLock(root / "lock"):
         if not (root / "done").exists():
-            _make_runs(root, settings)
+            _make_runs(root, settings, pair())
             (root / "done").touch()
     return root
 
 
-def _make_runs(root: Path, settings: Mapping[str, Any]) -> None:
+def _make_runs(root: Path, settings: Mapping[str, Any], pair: Pair) -> None:
     for kind, options in KINDS.items():
         twice = 2 * settings["gradient_accumulation_steps"]
         alone = {**settings, **options, "gradient_accumulation_steps": twice, "output_dir": str(root / f"alone {kind}")}
@@ -113,7 +118,8 @@ def _make_runs(root: Path, settings: Mapping[str, Any]) -> None:
         "FSDP without a GPU": {**other, "fsdp": "full_shard"},
         "unlike": {**other, "+rank 1": {"learning_rate": 2e-3, "cache_dir": settings["cache_dir"] + "-of-rank-1"}},
     }
-    _run(root / "first", {**scenarios, **refused})
+    (root / "first").mkdir()
+    pair.run(root / "first", {**scenarios, **refused})
     again = {}
     for name, options in scenarios.items():
         if name.split()[-1] in RESUMED:
@@ -123,15 +129,8 @@ def _make_runs(root: Path, settings: Mapping[str, Any]) -> None:
             again[name] = {**options, "merged_dir": None}
         if name in FINISHED:
             again[f"{name} finished"] = {**options, "merged_dir": None, "+remove": [str(folder / "final_model")]}
-    _run(root / "second", again)
-
-
-def _run(folder: Path, scenarios: Mapping[str, Any]) -> None:
-    folder.mkdir()
-    (folder / "scenarios.json").write_text(json.dumps(scenarios))
-    done = launch(*TORCHRUN, "--nproc_per_node=2", HERE / "worker.py", folder / "scenarios.json", timeout=400)
-    (folder / "output.txt").write_text(done.stdout)
-    assert done.returncode == 0, done.stdout[-4000:]
+    (root / "second").mkdir()
+    pair.run(root / "second", again)
 
 
 def outcome(runs: Path, launch_name: str, scenario: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs scenarios one after another in the processes of one launch: ``torchrun worker.py scenarios.json``.
+"""Runs scenarios one after another in the processes of one launch, which ``pair.py`` starts.
 
 A scenario is a name and the options of a run, and with ``+`` before their names: ``+remove`` (folders that are removed
 before it begins), ``+resume`` (an output folder of an earlier scenario, whose last checkpoint and model are left
@@ -13,7 +13,6 @@ import gc
 import json
 import os
 import shutil
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -59,15 +58,10 @@ def forget() -> None:
         del os.environ[name]
 
 
-def main() -> None:
+def main(file: Path) -> None:
     """All scenarios of the file."""
-    file = Path(sys.argv[1])
     for name, options in json.loads(file.read_text()).items():
         outcome = run(options)
         forget()
         if is_main_process():
             (file.parent / f"{name}.json").write_text(json.dumps(outcome))
-
-
-if __name__ == "__main__":
-    main()
