@@ -1,4 +1,4 @@
-"""A configuration under inspection: what the rules of checks.py look at."""
+"""A configuration under inspection: what the rules of checks/ look at."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ class Candidate:
     def differs(self, name: str) -> bool:
         """Whether the value is another than the default."""
         return bool(getattr(self, name) != OPTIONS[name].default) if name in OPTIONS else True
+
+    def is_changed(self, name: str) -> bool:
+        """Whether the user said it, and another value than the default."""
+        return self.is_given(name) and self.differs(name)
 
     def at(self, name: str) -> str:
         """'lora_r = 16 (train.yaml:3)', for messages."""

@@ -20,7 +20,7 @@ def details_without_rounding(candidate: Candidate) -> Iterator[str]:
     if candidate.qat_weight_dtype is not None:
         return
     for name in QAT_DETAILS:
-        if candidate.is_given(name) and candidate.differs(name):
+        if candidate.is_changed(name):
             yield (
                 f"{candidate.at(name)} without qat_weight_dtype would be ignored: nothing is rounded. Set "
                 f"qat_weight_dtype, or leave {name} out."

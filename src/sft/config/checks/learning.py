@@ -35,7 +35,7 @@ NOT_TOGETHER: Mapping[str, Mapping[str, str]] = {
 def details_alone(candidate: Candidate) -> Iterator[str]:
     for owner, names in DETAILS.items():
         for name in names:
-            if getattr(candidate, owner) is None and candidate.is_given(name) and candidate.differs(name):
+            if getattr(candidate, owner) is None and candidate.is_changed(name):
                 yield f"{candidate.at(name)} without {owner} would be ignored. Set {owner}, or leave {name} out."
 
 

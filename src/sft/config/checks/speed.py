@@ -47,7 +47,7 @@ def chosen_layers_without_checkpointing(candidate: Candidate) -> Iterator[str]:
     if candidate.gradient_checkpointing:
         return
     for name in CHOICES_OF_LAYERS:
-        if candidate.is_given(name) and candidate.differs(name):
+        if candidate.is_changed(name):
             yield (
                 f"{candidate.at(name)} without gradient_checkpointing would be ignored: no layer is recomputed. Set "
                 f"gradient_checkpointing: true, or leave {name} out."

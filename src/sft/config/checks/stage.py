@@ -45,7 +45,7 @@ SAME_ANYWAY = {"train_on": {"pretrain": "everything", "dpo": "last_answer"}}
 def options_of_another_stage(candidate: Candidate) -> Iterator[str]:
     for stage, names in OWN_OPTIONS.items():
         for name in names:
-            if candidate.stage != stage and candidate.is_given(name) and candidate.differs(name):
+            if candidate.stage != stage and candidate.is_changed(name):
                 yield (
                     f"{candidate.at(name)} belongs to stage {stage}, but {candidate.at('stage')}. Set stage: {stage}, "
                     f"or leave {name} out."
@@ -54,7 +54,7 @@ def options_of_another_stage(candidate: Candidate) -> Iterator[str]:
 
 def options_without_meaning_in_the_stage(candidate: Candidate) -> Iterator[str]:
     for name, why in WITHOUT_MEANING.get(candidate.stage, {}).items():
-        if not candidate.is_given(name) or not candidate.differs(name) or not getattr(candidate, name):
+        if not candidate.is_changed(name) or not getattr(candidate, name):
             continue
         if getattr(candidate, name) != SAME_ANYWAY.get(name, {}).get(candidate.stage):
             yield f"{candidate.at(name)} in {candidate.at('stage')} would be ignored: {why}. Leave {name} out."

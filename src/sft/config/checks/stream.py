@@ -45,7 +45,7 @@ def epochs_of_a_stream(candidate: Candidate) -> Iterator[str]:
 
 
 def window_without_a_stream(candidate: Candidate) -> Iterator[str]:
-    if candidate.is_given("stream_window") and candidate.differs("stream_window") and not candidate.stream_preparation:
+    if candidate.is_changed("stream_window") and not candidate.stream_preparation:
         yield (
             f"{candidate.at('stream_window')} without stream_preparation would be ignored. Set stream_preparation: "
             "true, or leave stream_window out."
