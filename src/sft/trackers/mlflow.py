@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 
-from sft.trackers.tracker import Ending, RunFacts, Table, Tracker
+from sft.trackers.tracker import Ending, RunFacts, Table, Tracker, not_there_yet
 
 NOT_ALLOWED = re.compile(r"[^0-9A-Za-z_\-. :/]")
 """What no name of a metric may have."""
@@ -40,13 +40,17 @@ class MlflowTracker(Tracker):
         self._is_own = active is None
         run = active or begin(facts)
         self._id = str(run.info.run_id)
-        self._add_config(facts, dict(self._client.get_run(self._id).data.params))
+        known = self._client.get_run(self._id).data
+        self._last = self._last_steps(list(known.metrics)) if self._id == facts.run_id else {}
+        self._add_config(facts, dict(known.params))
         return self._id
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
-        metrics = [Metric(NOT_ALLOWED.sub("_", name), float(value), now, step) for name, value in figures.items()]
-        self._client.log_batch(self._id, metrics=metrics)
+        allowed = {NOT_ALLOWED.sub("_", name): float(value) for name, value in figures.items()}
+        new = not_there_yet(allowed, step, self._last)
+        if new:
+            self._client.log_batch(self._id, metrics=[Metric(name, value, now, step) for name, value in new.items()])
 
     def add_table(self, step: int, table: Table) -> None:
         """In the form of ``mlflow.log_table``, which would append to a table that is there."""
@@ -69,6 +73,11 @@ class MlflowTracker(Tracker):
             mlflow.end_run(status=STATUS[ending])
         else:
             self._client.set_terminated(self._id, STATUS[ending])
+
+    def _last_steps(self, names: list[str]) -> dict[str, int]:
+        """Of each metric of the run that is gone on with. MLflow would keep both values of a step."""
+        histories = {name: self._client.get_metric_history(self._id, name) for name in names}
+        return {name: max(int(one.step) for one in history) for name, history in histories.items() if history}
 
     def _add_config(self, facts: RunFacts, known: Mapping[str, str]) -> None:
         """MLflow lets no parameter change: one that has since is told under a name that says from when."""

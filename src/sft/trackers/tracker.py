@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+Figure = TypeVar("Figure")
 
 Ending = Literal["finished", "stopped", "failed"]
 """How a run ended: by itself, because a signal asked for it, by an error."""
@@ -77,3 +79,14 @@ class Tracker(ABC):
     @abstractmethod
     def close(self, ending: Ending) -> None:
         """Send what is not sent, and end."""
+
+
+def not_there_yet(figures: Mapping[str, Figure], step: int, last: Mapping[str, int]) -> dict[str, Figure]:
+    """The figures of a step without those that a tracker holds already.
+
+    A run that is gone on with does the steps after its checkpoint again.
+
+    Args:
+        last: name -> the last step that the tracker had of it when the run was gone on with.
+    """
+    return {name: value for name, value in figures.items() if step > last.get(name, -1)}

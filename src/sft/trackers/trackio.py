@@ -11,7 +11,7 @@ from typing import Any
 import trackio
 from huggingface_hub import constants
 
-from sft.trackers.tracker import Ending, RunFacts, Table, Tracker
+from sft.trackers.tracker import Ending, RunFacts, Table, Tracker, not_there_yet
 
 ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
 """Send a run to another machine."""
@@ -26,6 +26,7 @@ class TrackioTracker(Tracker):
         project = os.environ.get("TRACKIO_PROJECT") or facts.project
         space = facts.arguments.get("trackio_space_id")
         stays_here = space is None and not any(map(os.environ.get, ELSEWHERE))
+        self._last = last_steps(project, facts.run_id) if stays_here and facts.run_id else {}
         with hub_left_alone() if stays_here else nullcontext():
             self._run: Any = trackio.init(
                 project=project,
@@ -40,11 +41,11 @@ class TrackioTracker(Tracker):
         return str(self._run.name)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log(dict(figures), step=step)
+        self._send(step, figures)
 
     def add_table(self, step: int, table: Table) -> None:
         rows = [list(row) for row in table.rows]
-        self._run.log({f"answers/{table.name}": trackio.Table(columns=list(table.columns), data=rows)}, step=step)
+        self._send(step, {f"answers/{table.name}": trackio.Table(columns=list(table.columns), data=rows)})
 
     def add_page(self, page: Path, step: int) -> None:
         self._run.log_artifact(page, name="page", type="report")
@@ -54,6 +55,24 @@ class TrackioTracker(Tracker):
             trackio.finish()
         else:
             self._run.finish()
+
+    def _send(self, step: int, values: Mapping[str, Any]) -> None:
+        if new := not_there_yet(values, step, self._last):
+            self._run.log(new, step=step)
+
+
+def last_steps(project: str, name: str) -> dict[str, int]:
+    """Of each figure and table that this machine's store has of a run. Trackio would keep both lines of a step.
+
+    Its interface has no word for that, so its store is asked; where another version's cannot be, both lines are kept.
+    """
+    try:
+        from trackio.sqlite_storage import SQLiteStorage
+
+        lines = SQLiteStorage.get_logs(project, name)
+        return {figure: int(line["step"]) for line in sorted(lines, key=lambda one: one["step"]) for figure in line}
+    except (ImportError, AttributeError, KeyError, TypeError):
+        return {}
 
 
 @contextmanager

@@ -33,10 +33,14 @@ def test_a_run_and_its_resume_are_one_run(trackio_folder: Path, own_machine: Lis
     run_id = first.open(facts(seed=1))
     first.log(1, {"train/loss": 2.0})
     first.add_table(2, TABLE)
+    first.log(3, {"train/loss": 1.0})
     first.close("stopped")
     second = TrackioTracker()
     assert second.open(facts(step=2, run_id=run_id, seed=2)) == run_id
-    second.log(3, {"train/loss": 1.0})
+    second.add_table(2, TABLE)
+    second.log(3, {"train/loss": 1.0})  # done again
+    second.log(3, {"eval/loss": 3.0})  # what the interrupted run did not come to
+    second.log(4, {"train/loss": 0.5})
     second.add_page(page, 3)
     second.close("finished")
     other = TrackioTracker()
@@ -48,7 +52,11 @@ def test_a_run_and_its_resume_are_one_run(trackio_folder: Path, own_machine: Lis
     assert set(runs) == {"./output", "./output-2"}
     assert runs["./output"].config["seed"] == 2
     lines = logged("./output")
-    assert [(line["step"], line.get("train/loss")) for line in lines] == [(1, 2.0), (2, None), (3, 1.0)]
+    assert [(line["step"], line.get("train/loss")) for line in lines] == [
+        *((1, 2.0), (2, None), (3, 1.0)),
+        *((3, None), (4, 0.5)),
+    ]
+    assert lines[3]["eval/loss"] == 3.0
     assert [list(row.values()) for row in lines[1]["answers/qmsum"]["_value"]] == [list(row) for row in TABLE.rows]
     pages = [path for path in (trackio_folder / "artifacts").rglob("*") if path.is_file()]
     assert "<p>the page</p>" in [path.read_text(errors="replace") for path in pages]
