@@ -515,6 +515,12 @@ SURPRISES = [
     ),
     Case("evaluation_switched_off", {**EVAL, "do_eval": False}, EVAL, "is not evaluated: do_eval"),
     Case(
+        "strategy_of_the_loss_alone",
+        {"eval_tasks": ["qmsum"], "eval_strategy": "epoch"},
+        {"eval_tasks": ["qmsum"]},
+        "eval_tasks are asked at step 0, every 500 steps",
+    ),
+    Case(
         "evaluation_switched_off",
         {"validation_size": 0.1, "eval_strategy": "no"},
         {"eval_strategy": "no"},

@@ -104,6 +104,14 @@ def evaluation_switched_off(candidate: Candidate) -> Iterator[str]:
         yield f"{candidate.at(name)} is not evaluated: {candidate.at(switch)}"
 
 
+def strategy_of_the_loss_alone(candidate: Candidate) -> Iterator[str]:
+    if candidate.eval_tasks and candidate.eval_strategy != "steps":
+        yield (
+            f"{candidate.at('eval_strategy')} is of the evaluation loss: eval_tasks are asked at step 0, every "
+            f"{candidate.eval_steps:g} steps (eval_steps) and at the end"
+        )
+
+
 def questions_not_asked(candidate: Candidate) -> Iterator[str]:
     for name in ("gen_every_n_steps", "gen_max_new_tokens"):
         if candidate.is_given(name) and candidate.gen_questions_file is None:
@@ -128,5 +136,6 @@ EVALUATION_RULES = (
 )
 EVALUATION_REMARKS = (
     evaluation_switched_off,
+    strategy_of_the_loss_alone,
     questions_not_asked,
 )
