@@ -10,6 +10,7 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
 from pygments.lexers.data import JsonLexer
 from sphinx.application import Sphinx
 
@@ -44,7 +45,8 @@ autodoc_preserve_defaults = True
 
 html_theme = "furo"
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
-html_static_path = ["images"]
+html_static_path = ["images", "style"]
+html_css_files = ["site.css"]
 html_extra_path = ["site"]  # its index.html leads from the top of the site to the first page
 html_copy_source = False
 html_show_sphinx = False
@@ -72,6 +74,14 @@ def fill_in(_: Sphinx, name: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[[\w/-]+\.md\](?=\([\w/.-]+\.md\))", "[]", source[0])  # the title of what it leads to
 
 
+def name_tables(app: Sphinx, document: nodes.document) -> None:
+    """Tables with an option or a key a row are told apart, for phones show them otherwise than tables of figures."""
+    if app.env.docname == "docs/options" or app.env.docname.startswith("docs/coming-from/"):
+        for table in document.findall(nodes.table):
+            table["classes"].append("entries")
+
+
 def setup(app: Sphinx) -> None:
     app.add_lexer("jsonl", JsonLexer)
     app.connect("source-read", fill_in)
+    app.connect("doctree-read", name_tables)

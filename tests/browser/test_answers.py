@@ -78,7 +78,7 @@ def test_a_button_for_all_of_a_text_stands_where_some_is_hidden(show: Show, kind
         if card.locator(".whole").is_visible():
             card.locator(".whole").click()
             assert not card.evaluate(hidden)
-    assert (kind == "hostile") == page.locator("#answers .whole[aria-expanded=true]").is_visible()
+    assert (kind == "hostile") == (page.locator("#answers .whole[aria-expanded=true]").count() > 0)
 
 
 def test_everything_is_reached_by_keyboard(show: Show) -> None:

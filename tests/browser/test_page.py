@@ -33,9 +33,11 @@ def test_a_page_opens_whole(show: Show, kind: str, width: int, scheme: str) -> N
 
 @pytest.mark.parametrize("kind", ["quickstart", "evaluated", "longbench", "two"])
 def test_nothing_scrolls_sideways_on_a_phone(show: Show, kind: str) -> None:
+    """But for the table of every evaluation, which has a column a task."""
     page = show(kind, width=375).page
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
     wide = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.getAttribute('aria-label'))"
-    assert page.locator(".scroll").evaluate_all(wide) == []
+    assert set(page.locator(".scroll").evaluate_all(wide)) <= {"Every evaluation"}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,12 @@ Show = Callable[..., Opened]
 
 @pytest.fixture
 def going_on(runs: dict[str, Path], tmp_path: Path) -> Path:
-    """A run folder without a result."""
-    return Path(shutil.copytree(runs["stopped"], tmp_path / "going-on"))
+    """A run folder without a result, and without word of an end."""
+    folder = Path(shutil.copytree(runs["stopped"], tmp_path / "going-on"))
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    del record["ended"]
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
 
 
 def test_a_page_renews_itself_and_keeps_the_readers_place(show: Show, going_on: Path) -> None:

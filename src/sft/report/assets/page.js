@@ -135,8 +135,8 @@
 
   function curveName(chart, curve) {
     const run = page.runs.length > 1 ? page.runs[curve.run] : "";
-    const what = curve.name || (curve.style === "smooth" ? "mean" : "as logged");
-    return [run, what].filter(Boolean).join(", ");
+    const what = curve.name || { smooth: "mean", faint: "as logged" }[curve.style];
+    return [run, what].filter(Boolean).join(", ") || "value";
   }
 
   function curveColour(chart, curve, number) {
