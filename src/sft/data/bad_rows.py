@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sft.data.types import BadRow, Source
-from sft.errors import RowError
+from sft.errors import RowError, TooManyBadRows
 
 BAD_ROWS = "bad_rows.jsonl"
 LISTED = 100_000
@@ -42,3 +43,17 @@ def list_bad_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> str:
         beside.unlink(missing_ok=True)
         return ""
     return f"{f'The first {LISTED:,}' if len(rows) >= LISTED else 'All'} of them are listed in {path}."
+
+
+@contextmanager
+def listing_bad_rows(folder: Path, run_folder: Path) -> Iterator[None]:
+    """Where too many rows cannot be used, list them: in the folder of the run if there is one, else beside ``folder``.
+
+    Raises:
+        TooManyBadRows: saying where.
+    """
+    try:
+        yield
+    except TooManyBadRows as error:
+        place = run_folder / BAD_ROWS if run_folder.is_dir() else folder.with_suffix(f".{BAD_ROWS}")
+        raise TooManyBadRows(f"{error} {list_bad_rows(error.rows, place)}", error.rows) from None

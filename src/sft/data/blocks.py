@@ -10,17 +10,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from sft.config import SFTConfig
+from sft.data.growing import JOURNAL, GrowingStore
 from sft.data.render import Renderer
 from sft.data.report import DataReport
+from sft.data.store import ExampleStore, StoreWriter
 from sft.data.types import Conversation, Example, Pack
 from sft.errors import RowError
 
+BLOCK_TOKENS = 1 << 24
+"""Tokens in blocks that are appended at one go."""
+
 Block = list[Example]
 """Stretches of documents, in order, that together fill one row."""
+
+
+def cut_into_blocks(documents: Path, folder: Path, config: SFTConfig, report: DataReport) -> None:
+    """Stage pretrain: documents on disk -> blocks on disk. Cut anew from the first, if it was killed."""
+    (folder / JOURNAL).unlink(missing_ok=True)
+    store = GrowingStore(folder)
+    examples, trained = StoreWriter(), 0
+    for example in make_blocks(ExampleStore(documents), config, report):
+        examples.add(example)
+        trained += example.num_trained_tokens
+        if examples.num_tokens >= BLOCK_TOKENS:
+            store.append(examples.arrays(), examples.paths, {})
+            examples = StoreWriter()
+    store.append(examples.arrays(), examples.paths, {})
+    store.finish()
+    store.close()
+    report.examples, report.tokens, report.trained_tokens = store.num_examples, store.num_tokens, trained
 
 
 def make_blocks(documents: Iterable[Example], config: SFTConfig, report: DataReport) -> Iterator[Example]:

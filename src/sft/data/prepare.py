@@ -22,28 +22,23 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from sft.config import SFTConfig
-from sft.data.bad_rows import BAD_ROWS, list_bad_rows
-from sft.data.blocks import make_blocks
+from sft.data.bad_rows import BAD_ROWS, list_bad_rows, listing_bad_rows
+from sft.data.blocks import cut_into_blocks
 from sft.data.cache import CacheEntry, cached
 from sft.data.conversations import MoreRows
 from sft.data.filling import fill_store
 from sft.data.fingerprints import fingerprints
-from sft.data.growing import JOURNAL, GrowingStore, num_journaled
+from sft.data.growing import JOURNAL, num_journaled
 from sft.data.lanes import Reading
 from sft.data.layout import DOCUMENTS, IN_FULL, REPORT, TRAIN
-from sft.data.making import make_renderer
 from sft.data.pieces import PieceMaker
 from sft.data.prepared import PreparedData, PreparedPart, load_evaluation, load_part
 from sft.data.quick import Differs
 from sft.data.readings import open_readings
-from sft.data.report import DataReport, explain_nothing_trained
-from sft.data.store import ExampleStore, StoreWriter
-from sft.errors import DataError, TooManyBadRows
+from sft.data.report import explain_nothing_trained
+from sft.errors import DataError
 
-__all__ = ["PreparedData", "PreparedPart", "make_renderer", "prepare"]
-
-BLOCK_TOKENS = 1 << 24
-"""Tokens in blocks that are appended at one go."""
+__all__ = ["PreparedData", "PreparedPart", "prepare"]
 
 
 def prepare(
@@ -78,47 +73,39 @@ def prepare_entry(
     """
 
     def build(folder: Path) -> None:
-        with no_garbage_collection():
+        with no_garbage_collection(), listing_bad_rows(folder, Path(config.output_dir)):
             readings = open_readings(config, more)
-            try:
-                fill_all(folder, readings, config, tokenizer, quiet=quiet, window=window)
-            except Differs as error:
-                is_read = window is not None and num_journaled(folder / TRAIN) >= window
-                start_anew(folder)
-                if is_read:
-                    raise rendered_otherwise(error) from None
-                fill_all(folder, readings, config, tokenizer, quiet=quiet, window=window)
+            fill_or_start_anew(folder, readings, config, tokenizer, quiet=quiet, window=window)
 
-    def build_or_list(folder: Path) -> None:
-        try:
-            build(folder)
-        except TooManyBadRows as error:
-            run_folder = Path(config.output_dir)
-            place = run_folder / BAD_ROWS if run_folder.is_dir() else folder.with_suffix(f".{BAD_ROWS}")
-            raise TooManyBadRows(f"{error} {list_bad_rows(error.rows, place)}", error.rows) from None
-
-    entry = cached(
-        parts,
-        build_or_list,
-        cache_dir=config.cache_dir,
-        overwrite=config.overwrite_cache,
-        keep_refused=window is not None,
-    )
+    overwrite, keep_refused = config.overwrite_cache, window is not None
+    entry = cached(parts, build, cache_dir=config.cache_dir, overwrite=overwrite, keep_refused=keep_refused)
     with suppress(OSError):  # of an attempt that was refused
         (Path(config.output_dir) / BAD_ROWS).unlink(missing_ok=True)
     return entry
 
 
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """While open, objects are freed by their count alone. Searching millions of rows for cycles takes a third of it."""
-    was_on = gc.isenabled()
-    gc.disable()
+def fill_or_start_anew(
+    folder: Path,
+    readings: Mapping[str, Reading],
+    config: SFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    quiet: bool,
+    window: int | None,
+) -> None:
+    """Fill a folder; where a shape turns out not to tell how its rows are written, anew and each row by itself.
+
+    Raises:
+        DataError: some of them are trained on already.
+    """
     try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+        fill_all(folder, readings, config, tokenizer, quiet=quiet, window=window)
+    except Differs as error:
+        is_read = window is not None and num_journaled(folder / TRAIN) >= window
+        start_anew(folder)
+        if is_read:
+            raise rendered_otherwise(error) from None
+        fill_all(folder, readings, config, tokenizer, quiet=quiet, window=window)
 
 
 def fill_all(
@@ -128,7 +115,7 @@ def fill_all(
     tokenizer: PreTrainedTokenizerBase,
     *,
     quiet: bool,
-    window: int | None = None,
+    window: int | None,
 ) -> None:
     """Fill a folder with a store and a report for each part of the data; what is there already is gone on with.
 
@@ -164,23 +151,6 @@ def start_anew(folder: Path) -> None:
     (folder / IN_FULL).touch()
 
 
-def cut_into_blocks(documents: Path, folder: Path, config: SFTConfig, report: DataReport) -> None:
-    """Stage pretrain: documents on disk -> blocks on disk. Cut anew from the first, if it was killed."""
-    (folder / JOURNAL).unlink(missing_ok=True)
-    store = GrowingStore(folder)
-    examples, trained = StoreWriter(), 0
-    for example in make_blocks(ExampleStore(documents), config, report):
-        examples.add(example)
-        trained += example.num_trained_tokens
-        if examples.num_tokens >= BLOCK_TOKENS:
-            store.append(examples.arrays(), examples.paths, {})
-            examples = StoreWriter()
-    store.append(examples.arrays(), examples.paths, {})
-    store.finish()
-    store.close()
-    report.examples, report.tokens, report.trained_tokens = store.num_examples, store.num_tokens, trained
-
-
 def rendered_otherwise(error: Differs) -> DataError:
     """Rows were rendered by their shape and trained on, and now one shows that its shape cannot be trusted."""
     return DataError(
@@ -188,3 +158,15 @@ def rendered_otherwise(error: Differs) -> DataError:
         "some of which are trained on already. Start anew with --overwrite_output_dir: every row is then rendered by "
         "itself, from the first on."
     )
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """While open, objects are freed by their count alone. Searching millions of rows for cycles takes a third of it."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

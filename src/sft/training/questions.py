@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from sft.config import SFTConfig
-from sft.data.prepare import PreparedData, make_renderer
+from sft.data.making import make_renderer
+from sft.data.prepare import PreparedData
 from sft.errors import ConfigError
 from sft.generation.in_process import generate
 
