@@ -13,13 +13,16 @@ import io
 import json
 import re
 from collections.abc import Generator, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from sft.data.sources.json_text import LOST, Problem, StrictDecoder
 from sft.data.sources.json_windows import WINDOW, BrokenList, is_list, read_list_values
 from sft.data.types import BadRow, Row, Source
 from sft.errors import DataError
+
+Placed = tuple[Any, int]
+"""A value that was read, or the ``Problem`` in its place, and the line it begins on."""
 
 BLANK = " \t\r\n"
 _BLANK_BYTES = BLANK.encode()
@@ -49,7 +52,10 @@ def read_json_lines(file: BinaryIO, path: str) -> Iterator[Row | BadRow]:
 
 
 def read_json_document(file: BinaryIO, path: str, split: str = "train") -> Iterator[Row | BadRow]:
-    """Read a .json file. ``split`` picks the list where one object holds several."""
+    """Read a .json file. ``split`` picks the list where one object holds several.
+
+    A row is told by the line it begins on; where lines hold several, by its number.
+    """
     head = file.read(WINDOW).removeprefix(codecs.BOM_UTF8)
     if _is_json_lines(head):
         yield from read_numbered_lines(_lines_of(head, file), path)
@@ -58,7 +64,16 @@ def read_json_document(file: BinaryIO, path: str, split: str = "train") -> Itera
     if rest and is_list(head) and file.seekable():
         yield from _read_long_list(head + rest, file, path)
         return
-    yield from _read_whole(head + rest + file.read(), path, split)
+    yield from _placed(_read_whole(head + rest + file.read(), path, split), path)
+
+
+def _placed(found: Iterator[Placed], path: str) -> Iterator[Row | BadRow]:
+    """Values as rows of a file. The first two show whether a line says which row is meant."""
+    first = list(islice(found, 2))
+    by_number = len({line for _, line in first}) < len(first)
+    for number, (value, line) in enumerate(chain(first, found), 1):
+        source = Source(path, number, "row") if by_number else Source(path, line)
+        yield Row(value, source) if type(value) is dict else _bad_row(value, source)
 
 
 def _lines_of(head: bytes, file: BinaryIO) -> Iterator[bytes]:
@@ -71,9 +86,7 @@ def _lines_of(head: bytes, file: BinaryIO) -> Iterator[bytes]:
 
 def _read_long_list(head: bytes, file: BinaryIO, path: str) -> Iterator[Row | BadRow]:
     try:
-        for value, line in read_list_values(head, file):
-            source = Source(path, line)
-            yield Row(value, source) if type(value) is dict else _bad_row(value, source)
+        yield from _placed(read_list_values(head, file), path)
     except BrokenList:
         file.seek(0)
         for _ in _read_whole(file.read().removeprefix(codecs.BOM_UTF8), path, ""):
@@ -81,8 +94,8 @@ def _read_long_list(head: bytes, file: BinaryIO, path: str) -> Iterator[Row | Ba
         raise
 
 
-def _read_whole(data: bytes, path: str, split: str) -> Iterator[Row | BadRow]:
-    """Read a document that is in memory."""
+def _read_whole(data: bytes, path: str, split: str) -> Iterator[Placed]:
+    """Read a document that is in memory: its values, each with the line it begins on."""
     text = decode_utf8(data, path)
     del data
     start = _end(_skip_blank(text))
@@ -183,7 +196,7 @@ def _is_json_lines(data: bytes) -> bool:
     return type(_decode_line(data[first.start() : line_end].strip(_BLANK_BYTES), StrictDecoder())) is dict
 
 
-def _read_list(text: str, start: int, path: str) -> Generator[Row | BadRow, None, int]:
+def _read_list(text: str, start: int, path: str) -> Generator[Placed, None, int]:
     """Read the objects of the list that opens at ``start``; returns the position after its end."""
     position = _end(_skip_blank(text, start + 1))
     if text[position : position + 1] == "]":
@@ -199,7 +212,7 @@ def _read_list(text: str, start: int, path: str) -> Generator[Row | BadRow, None
     return position + 1
 
 
-def _read_values(text: str, position: int, path: str, skip_separator: Any) -> Generator[Row | BadRow, None, int]:
+def _read_values(text: str, position: int, path: str, skip_separator: Any) -> Generator[Placed, None, int]:
     """Read values for as long as separators lead to further ones; returns the position after the last."""
     decoder = StrictDecoder()
     line, counted = 1, 0
@@ -209,8 +222,7 @@ def _read_values(text: str, position: int, path: str, skip_separator: Any) -> Ge
         value, end = decoder.decode(text, position)
         if end == LOST:
             raise _broken(text, value, path, line)
-        source = Source(path, line)
-        yield Row(value, source) if type(value) is dict else _bad_row(value, source)
+        yield value, line
         separator = skip_separator(text, end)
         if separator is None:
             return end
@@ -223,7 +235,7 @@ def _broken(text: str, problem: Problem, path: str, line: int) -> DataError:
     return DataError(f"{path}:{at}: {problem.reason}. {problem.advice}.{begins}")
 
 
-def _read_objects(text: str, start: int, path: str, split: str) -> Generator[Row | BadRow, None, int]:
+def _read_objects(text: str, start: int, path: str, split: str) -> Generator[Placed, None, int]:
     """Read one object that wraps a list of rows, or is a row; or several objects."""
     members, end = _members(text, start)
     if end != LOST and _end(_skip_blank(text, end)) == len(text):

@@ -34,7 +34,7 @@ A, B = {"q": "1"}, {"q": "2"}
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('[{"q": "1"}, {"q": "2"}]', [(A, 1), (B, 1)]),
+        ('[{"q": "1"},\n{"q": "2"}]', [(A, 1), (B, 2)]),
         ('[\n  {\n    "q": "1"\n  },\n  {"q": "2"}\n]\n', [(A, 2), (B, 5)]),
         ('[\r\n{"q": "1"},\r\n\r\n{"q": "2"}]\r\n', [(A, 2), (B, 4)]),
         ('\ufeff[{"q": "1"}\n,{"q": "2"}]', [(A, 1), (B, 2)]),
@@ -52,6 +52,15 @@ A, B = {"q": "1"}, {"q": "2"}
 )
 def test_documents_of_every_shape_give_rows_with_the_line_they_begin_on(text, expected):
     assert found(document(text)) == expected
+    assert all(row.source.unit == "line" for row in document(text))
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"q": "1"}, {"q": "2"}, 3]', '\n{"data": [{"q": "1"}, {"q": "2"},\n3]}', '{"q": "1"} {"q": "2"} 3']
+)
+def test_rows_that_share_a_line_are_told_by_their_number(text: str) -> None:
+    """What json.dump writes. "Line 1" would be said of every row of the file."""
+    assert [str(row.source) for row in document(text)] == ["d.json row 1", "d.json row 2", "d.json row 3"]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +246,8 @@ def test_any_bytes_give_rows_bad_rows_or_a_located_error(data: bytes):
             assert path == name
             assert 1 <= int(line) <= num_lines
         else:
-            assert all(1 <= row.source.line <= num_lines for row in rows)
+            bound = {"line": num_lines, "row": len(rows)}
+            assert all(1 <= row.source.line <= bound[row.source.unit] for row in rows)
 
 
 def test_reading_lines_takes_no_more_of_the_file_than_was_asked_for():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ from hypothesis import strategies as st
 
 from sft.data.sources import json_rows, list_parts, parse_sources, read_part
 from sft.data.sources.json_rows import read_json_document
-from sft.data.sources.json_text import Problem
 from sft.data.sources.json_windows import BrokenList, read_list_values
-from sft.data.types import BadRow
+from sft.data.types import BadRow, Row
 from sft.errors import DataError
 
 values = st.recursive(
@@ -31,26 +31,25 @@ documents = st.builds(
 )
 
 
-def whole(data: bytes) -> list[tuple[Any, int]] | None:
-    """Every value that a row was made of, with its line; None where the document is broken."""
+def whole(data: bytes) -> list[tuple[Any, str]] | None:
+    """Every value that a row was made of, with its place; None where the document is broken."""
     try:
-        rows = list(read_json_document(io.BytesIO(data), "x.json"))
+        return told(read_json_document(io.BytesIO(data), "x.json"))
     except DataError:
         return None
-    return [(row.reason if isinstance(row, BadRow) else row.values, row.source.line) for row in rows]
 
 
-def through_a_window(data: bytes, first: int, window: int) -> list[tuple[Any, int]] | None:
+def through_a_window(data: bytes, first: int, window: int) -> list[tuple[Any, str]] | None:
     file = io.BytesIO(data)
     head = file.read(first)
-    found = []
     try:
-        for value, line in read_list_values(head, file, window):
-            reason = value.reason if isinstance(value, Problem) else "not an object"
-            found.append((value if type(value) is dict else reason, line))
+        return told(json_rows._placed(read_list_values(head, file, window), "x.json"))
     except BrokenList:
         return None
-    return found
+
+
+def told(rows: Iterator[Row | BadRow]) -> list[tuple[Any, str]]:
+    return [(row.reason if isinstance(row, BadRow) else row.values, str(row.source)) for row in rows]
 
 
 @given(documents, st.integers(0, 30), st.integers(1, 30), st.integers(1, 30))
