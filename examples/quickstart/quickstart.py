@@ -16,11 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import build_model
-import score
-import torch
-
 from sft.cli.main import main as run_sft
+from sft.training.start_up import hidden
+
+# A model as plain as this one needs none of them, and importing them takes seconds and speaks of other machines.
+with hidden(("bitsandbytes", "torchao", "deepspeed", "datasets")):
+    import build_model
+    import score
+    import torch
+    from transformers import Trainer  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path("examples/quickstart")
@@ -62,7 +66,8 @@ def main(options: Sequence[str]) -> None:
     step("A chat with the result, about words it has never seen")
     chat(choose_questions(HERE / "data" / "heldout.jsonl"))
 
-    print("\nGo on with it yourself:    .venv/bin/sft chat --model quickstart/run/final_model")
+    print("\nThe page of the run:       quickstart/run/report.html (open it in a browser)")
+    print("Go on with it yourself:    .venv/bin/sft chat --model quickstart/run/final_model")
     print("Then a real model:         see README.md\n")
     print(f"held-out exact match: before {score.percent(before):.1f} %, after {score.percent(after):.1f} %")
 
