@@ -46,7 +46,7 @@ def fingerprints(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, more: Mo
     parts["seed"] = str(config.seed)
     parts["tasks"] = "none" if more is None else more.fingerprint
     parts["data"] = _fingerprint_data(config, config.data_path)
-    parts["evaluation data"] = _fingerprint_data(config, config.eval_data_path)
+    parts["evaluation data"] = _fingerprint_data(config, config.eval_data_path, "eval_data_path")
     parts["chat template"] = hash_text(str(tokenizer.chat_template))
     parts["tokenizer"] = fingerprint_tokenizer(tokenizer)
     parts["sft code"] = hash_code()
@@ -75,7 +75,7 @@ def fingerprint_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
                 [type(model).__name__, *(str(getattr(model, name, None)) for name in SETTINGS)],
                 backend.get_vocab_size(with_added_tokens=False),
                 [[number, repr(token)] for number, token in sorted(tokenizer.added_tokens_decoder.items())],
-                tokenizer(PROBE)["input_ids"],
+                tokenizer(PROBE, verbose=False)["input_ids"],  # it may be longer than the model reads
             ]
         )
     )
@@ -93,7 +93,7 @@ def _files_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return sorted({path for path in [*named, whole] if isinstance(path, str) and os.path.isfile(path)})
 
 
-def _fingerprint_data(config: SFTConfig, data_path: str | list[Any] | None) -> str:
+def _fingerprint_data(config: SFTConfig, data_path: str | list[Any] | None, option: str = "data_path") -> str:
     if data_path is None:
         return "none"
-    return " ".join(fingerprint_source(spec) for spec in specs_of(config, data_path))
+    return " ".join(fingerprint_source(spec) for spec in specs_of(config, data_path, option))

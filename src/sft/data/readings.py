@@ -28,7 +28,7 @@ def open_readings(config: SFTConfig, more: MoreRows | None = None) -> dict[str, 
     """
     train = _sources(config, config.data_path)
     if config.eval_data_path is not None:
-        evaluation = _sources(config, config.eval_data_path)
+        evaluation = _sources(config, config.eval_data_path, "eval_data_path")
         readings = _open_train(train, config, more, 0)
         return {**readings, "eval": _open_all(evaluation, config)}
     return _open_train(train, config, more, config.validation_size or 0)
@@ -74,9 +74,9 @@ def _open_train(
     return {"train": census.reading(chosen, account), "eval": census.reading(out, apart)}
 
 
-def _sources(config: SFTConfig, data_path: str | list[object] | None) -> list[OpenSource]:
+def _sources(config: SFTConfig, data_path: str | list[object] | None, option: str = "data_path") -> list[OpenSource]:
     return open_sources(
-        specs_of(config, data_path) if data_path is not None else [],
+        specs_of(config, data_path, option) if data_path is not None else [],
         role_names=config.role_names,
         system_prompt=config.system_prompt,
         input_separator=input_separator(config),
@@ -84,7 +84,9 @@ def _sources(config: SFTConfig, data_path: str | list[object] | None) -> list[Op
     )
 
 
-def specs_of(config: SFTConfig, data_path: str | list[object] | None) -> Sequence[SourceSpec]:
+def specs_of(
+    config: SFTConfig, data_path: str | list[object] | None, option: str = "data_path"
+) -> Sequence[SourceSpec]:
     """The sources that an option names."""
     return parse_sources(
         data_path or [],
@@ -92,7 +94,15 @@ def specs_of(config: SFTConfig, data_path: str | list[object] | None) -> Sequenc
         revision=config.data_revision,
         format_type=config.format_type,
         columns=config.columns,
+        option=_written(config, option),
     )
+
+
+def _written(config: SFTConfig, option: str) -> str:
+    """An option with the line or flag where it was given, if that does not say the same."""
+    origin = config.origins.get(option, "")
+    is_told = origin not in ("", "default", "python", f"--{option}") and not origin.startswith("default of")
+    return f"{option} ({origin})" if is_told else option
 
 
 def input_separator(config: SFTConfig) -> str:

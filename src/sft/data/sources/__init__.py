@@ -69,30 +69,30 @@ def list_parts(spec: SourceSpec) -> tuple[list[Part], list[str]]:
     if os.path.exists(path):
         if kind_of(path) is None:
             raise DataError(
-                f"data_path {spec.path!r}: the name does not say how the file is written. Known endings are .json, "
+                f"{spec.option} {spec.path!r}: the name does not say how the file is written. Known endings are .json, "
                 ".jsonl, .ndjson, .csv, .tsv and .txt (each also with .gz or .zst behind it) and .parquet; "
                 "rename the file"
             )
         if spec.subset:
-            raise DataError(f"data_path {spec.path!r}: a file has no subsets, but {spec.subset!r} is asked for")
-        refuse_slice(spec.split, spec.path)
+            raise DataError(f"{spec.option} {spec.path!r}: a file has no subsets, but {spec.subset!r} is asked for")
+        refuse_slice(spec.split, spec.path, spec.option)
         return [Part(spec.path, path, spec)], []
     if not is_hub_name(spec.path):
-        raise no_such_file(spec.path)
+        raise no_such_file(spec.path, spec.option)
     return [Part(spec.path, None, spec)], []
 
 
 def _list_folder_parts(spec: SourceSpec, path: str) -> tuple[list[Part], list[str]]:
     """The files of the subset and split asked for; a subset is a folder within the folder, as it is on the hub."""
-    refuse_slice(spec.split, spec.path)
+    refuse_slice(spec.split, spec.path, spec.option)
     inside = os.path.join(path, spec.subset) if spec.subset else path
     if not os.path.isdir(inside):
         folders = ", ".join(sorted(entry.name for entry in os.scandir(path) if entry.is_dir())) or "no folder"
-        raise DataError(f"data_path {spec.path!r}: there is no subset {spec.subset!r} in it; it holds {folders}")
+        raise DataError(f"{spec.option} {spec.path!r}: there is no subset {spec.subset!r} in it; it holds {folders}")
     found = list_folder(inside)
     if not found.files:
         skipped = ", ".join(os.path.relpath(name, path) for name in found.skipped[:5]) or "nothing"
-        raise DataError(f"data_path {spec.path!r}: the folder holds no data file; it holds {skipped}")
+        raise DataError(f"{spec.option} {spec.path!r}: the folder holds no data file; it holds {skipped}")
     chosen = choose_files(found.files, inside, spec.split)
     left_out = [name for name in found.files if name not in chosen]
     parts = [Part(os.path.join(spec.path, os.path.relpath(name, path)), name, spec) for name in chosen]

@@ -121,7 +121,7 @@ def missing_package(shown: str, package: str, extra: str) -> DataError:
     )
 
 
-def no_such_file(path: str) -> DataError:
+def no_such_file(path: str, option: str) -> DataError:
     """Describe a file that is not there: which folder is, and which names in it come near."""
     target = os.path.expanduser(path)
     folder = os.path.dirname(target) or "."
@@ -130,7 +130,7 @@ def no_such_file(path: str) -> DataError:
         while existing and not os.path.isdir(existing):
             existing = os.path.dirname(existing)
         return DataError(
-            f"data_path {path!r}: there is no folder {folder!r}; what exists is {existing or '.'!r}. "
+            f"{option} {path!r}: there is no folder {folder!r}; what exists is {existing or '.'!r}. "
             f"Paths count from {os.getcwd()!r}"
         )
     names = sorted(name for name in os.listdir(folder) if kind_of(name) or os.path.isdir(os.path.join(folder, name)))
@@ -138,4 +138,4 @@ def no_such_file(path: str) -> DataError:
     listed = (
         f"the nearest names there are {', '.join(near)}" if near else f"it holds {', '.join(names[:5]) or 'no data'}"
     )
-    return DataError(f"data_path {path!r}: no such file. The folder {folder!r} exists, and {listed}")
+    return DataError(f"{option} {path!r}: no such file. The folder {folder!r} exists, and {listed}")

@@ -30,4 +30,5 @@ def hash_file(path: str, shown: str) -> str:
 def hash_spec(spec: SourceSpec, contents: Sequence[str]) -> str:
     """Return 128 bits over what was found and how much of it is asked for."""
     asked = {**asdict(spec), "path": None, "subset": None, "revision": None}  # contents tell these
+    del asked["option"]  # a name for messages
     return xxhash.xxh3_128_hexdigest(json.dumps([asked, list(contents)], sort_keys=True).encode())

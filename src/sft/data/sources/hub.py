@@ -57,8 +57,8 @@ def _load(spec: SourceSpec, folder: str | None) -> Any:
             raise DataError(f"{spec.path}: the saved data set cannot be read: {reason}") from error
         asked = _shown(spec) + (f" at revision {spec.revision!r}" if spec.revision else "")
         raise DataError(
-            f"data_path {spec.path!r}: there is no such file or folder here, and as the hub data set {asked} it could "
-            f"not be had: {reason}. Check the name, the split and the connection, or give a local path"
+            f"{spec.option} {spec.path!r}: there is no such file or folder here, and as the hub data set {asked} it "
+            f"could not be had: {reason}. Check the name, the split and the connection, or give a local path"
         ) from error
 
 

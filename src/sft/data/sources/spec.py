@@ -65,6 +65,9 @@ class SourceSpec:
     response_prefix: str = ""
     """What every answer begins with, before what the row has. For questions and answers in columns."""
 
+    option: str = "data_path"
+    """The option that names it, for messages."""
+
 
 def parse_sources(
     data_path: str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any],
@@ -73,8 +76,9 @@ def parse_sources(
     revision: str | None = None,
     format_type: str | None = None,
     columns: Mapping[str, str] | None = None,
+    option: str = "data_path",
 ) -> list[SourceSpec]:
-    """Read the `data_path` option: a string, a mapping, or a list of both.
+    """Read `data_path`, or another ``option`` like it: a string, a mapping, or a list of both.
 
     A string with commas names several sources unless a file of that very name exists. The other arguments hold for
     every source whose entry does not say otherwise; columns of an entry are laid over the general ones.
@@ -83,12 +87,12 @@ def parse_sources(
         ConfigError: every entry that cannot be understood, with the nearest key that exists.
     """
     entries = _entries(data_path)
-    problems: list[str] = [] if entries else ["data_path is empty; name a file, a folder or a hub data set"]
+    problems: list[str] = [] if entries else [f"{option} is empty; name a file, a folder or a hub data set"]
     problems += check_columns(columns or {})
-    general = {"split": split, "revision": revision, "format_type": format_type}
+    general = {"split": split, "revision": revision, "format_type": format_type, "option": option}
     specs = []
     for number, entry in enumerate(entries, 1):
-        where = f"data_path[{number}]" if len(entries) > 1 else "data_path"
+        where = f"{option}[{number}]" if len(entries) > 1 else option
         values, found = _entry_values(entry, where)
         problems += found
         if not found:
@@ -138,7 +142,7 @@ def _entry_values(entry: Any, where: str) -> tuple[dict[str, Any], list[str]]:
         return _split_subset(os.fspath(entry)), []
     if not isinstance(entry, Mapping):
         return {}, [f"{where} is {entry!r}; write a path, a hub name, or a mapping with at least path"]
-    known = tuple(one.name for one in fields(SourceSpec))
+    known = tuple(one.name for one in fields(SourceSpec) if one.name != "option")
     problems = [f"{where}: unknown key {key!r}{nearest(key, known)}" for key in entry if key not in known]
     if not isinstance(entry.get("path"), str) or not entry["path"]:
         problems.append(f"{where} has no path; write the file, folder or hub data set as path")

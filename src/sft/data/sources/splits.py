@@ -49,7 +49,7 @@ def split_of(path: str) -> str | None:
     return None
 
 
-def refuse_slice(split: str, shown: str) -> None:
+def refuse_slice(split: str, shown: str, option: str) -> None:
     """Refuse `train[:100]`, which only `datasets` understands.
 
     Raises:
@@ -57,8 +57,8 @@ def refuse_slice(split: str, shown: str) -> None:
     """
     if "[" in split:
         raise DataError(
-            f"data_path {shown!r}: the split {split!r} is of hub data sets only; of files, take the first rows with "
-            f"limit: data_path: [{{path: {shown}, limit: 100}}]"
+            f"{option} {shown!r}: the split {split!r} is of hub data sets only; of files, take the first rows with "
+            f"limit: {option.partition(' ')[0]}: [{{path: {shown}, limit: 100}}]"
         )
 
 
