@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.errors import DataError
+from sft.tasks.combined import has_combined, mean_score
 
 HISTORY = "eval_history.json"
 UNTRAINED = 0
@@ -27,7 +28,7 @@ class EvaluationEntry:
     timestamp: str
     """Local time of its end, ISO 8601."""
     combined_score: float | None
-    """None when it failed; then ``failure`` says why."""
+    """None when it failed, then ``failure`` says why; and where none of its tasks was asked."""
     results: Mapping[str, Mapping[str, Any]]
     """Per task, what was measured."""
     failure: str | None = None
@@ -35,6 +36,14 @@ class EvaluationEntry:
     """Only a part of the test sets was asked (``eval_samples``)."""
     contaminated: int = 0
     """Training rows that hold what was asked and were trained on all the same (``allow_contamination``)."""
+
+    @property
+    def score(self) -> float | None:
+        """What models are ranked by: the combined score; the mean of the main scores where none of its tasks was asked.
+        None when it failed."""
+        if not self.results:
+            return None
+        return self.combined_score if has_combined(self.results) else mean_score(self.results)
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in ``eval_history.json``; what is not worth saying is left out."""
@@ -65,25 +74,25 @@ class EvaluationHistory:
 
     @property
     def best(self) -> EvaluationEntry | None:
-        """The highest combined score, the untrained model's included; the earliest of equals."""
+        """The highest score, the untrained model's included; the earliest of equals."""
         return highest(self.entries)
 
     @property
     def best_trained(self) -> EvaluationEntry | None:
-        """The highest combined score of a trained step; the earliest of equals."""
+        """The highest score of a trained step; the earliest of equals."""
         return highest([entry for entry in self.entries if entry.step != UNTRAINED])
 
     @property
     def untrained(self) -> EvaluationEntry | None:
         """The evaluation of step 0, if it was made and gave a score."""
-        return next((one for one in self.entries if one.step == UNTRAINED and is_score(one.combined_score)), None)
+        return next((one for one in self.entries if one.step == UNTRAINED and is_score(one.score)), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: ``best_step`` and ``best_score`` (step 0 counts), ``best_trained_step``, ``history``."""
         best, trained = self.best, self.best_trained
         return {
             "best_step": None if best is None else best.step,
-            "best_score": None if best is None else best.combined_score,
+            "best_score": None if best is None else best.score,
             "best_trained_step": None if trained is None else trained.step,
             "history": [entry.to_dict() for entry in self.entries],
         }
@@ -113,20 +122,20 @@ class EvaluationHistory:
 
 
 def highest(entries: Iterable[EvaluationEntry]) -> EvaluationEntry | None:
-    """The entry of the highest combined score, which may be negative; None where no entry has one."""
+    """The entry of the highest score, which may be negative; None where no entry has one."""
     best: EvaluationEntry | None = None
     for entry in entries:
-        if is_score(entry.combined_score) and (best is None or _score(entry) > _score(best)):
+        if is_score(entry.score) and (best is None or _score(entry) > _score(best)):
             best = entry
     return best
 
 
 def _score(entry: EvaluationEntry) -> float:
-    return float("-inf") if entry.combined_score is None else entry.combined_score
+    return float("-inf") if entry.score is None else entry.score
 
 
 def is_score(value: float | None) -> bool:
-    """Whether a combined score can be compared: it is there, and a number."""
+    """Whether a score can be compared: it is there, and a number."""
     return value is not None and math.isfinite(value)
 
 

@@ -11,6 +11,9 @@ from sft.errors import ConfigError
 Evaluation = Mapping[str, Mapping[str, Any]]
 """Results by task."""
 
+COMBINED_OF = frozenset({"truthfulqa", "qmsum"})
+"""Tasks that the combined score is made of."""
+
 _SAME = ("dataset", "scorer", "num_samples")
 """Keys of a task's results that must be equal before two of its scores say anything about each other."""
 
@@ -33,6 +36,17 @@ def combined_score(results: Evaluation, weights: CombinedWeights | None = None) 
         + weights.rougeL * float(qmsum.get("rougeL", 0.0))
         + weights.avg_max_score * float(truthfulqa.get("avg_max_score", 0.0))
     )
+
+
+def has_combined(results: Evaluation) -> bool:
+    """Whether any part of the combined score was measured; without one it is 0 for every model."""
+    return not COMBINED_OF.isdisjoint(results)
+
+
+def mean_score(results: Evaluation) -> float:
+    """The mean of the tasks' main scores; all of LongBench, where it is there, counts once, by its average."""
+    counted = [task for task in results if "longbench" not in results or not task.startswith("longbench/")]
+    return sum(float(results[task]["main_score"]) for task in counted) / len(counted)
 
 
 def comparable(first: Evaluation, second: Evaluation) -> bool:

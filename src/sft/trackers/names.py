@@ -19,6 +19,7 @@ TRAINING = {
     "eval_trained_tokens": "eval/trained_tokens",
     "eval_seconds": "eval/seconds",
     "eval_combined_score": "score/combined",
+    "eval_mean_score": "score/mean",
     "train_loss": "run/mean_loss_of_steps",
     "train_runtime": "run/seconds_of_training",
     "train_samples_per_second": "run/rows_per_second",

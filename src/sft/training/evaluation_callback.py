@@ -17,10 +17,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sft.errors import PeerLost
 from sft.evaluation.history import EvaluationEntry, EvaluationHistory
-from sft.tasks.combined import CombinedWeights, combined_score, require_comparable
+from sft.tasks.combined import CombinedWeights, combined_score, has_combined, require_comparable
 from sft.training.stopping import StopWhenAsked
 
 FINAL = "final_eval_results.json"
+COMBINED, MEAN = "eval_combined_score", "eval_mean_score"
+"""One of them is logged where the tasks of an evaluation were scored."""
 
 Evaluate = Callable[[int], Mapping[str, Mapping[str, Any]]]
 """Step -> results by task, of the model as it is now; every process calls it."""
@@ -148,7 +150,7 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         """One entry of the history; a failure is one, too."""
         try:
             results = self.evaluate(step)
-            score: float | None = combined_score(results, self.plan.weights)
+            score = combined_score(results, self.plan.weights) if has_combined(results) else None
             self.refuse_other_measure(results)
             failure = None
         except PeerLost:
@@ -177,7 +179,7 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         before = entry.results if untrained is None else untrained.results
         part = ", on a part of the rows" if entry.partial else ""
         table = self.compare(before, entry.results)
-        return f"step {entry.step}: combined score {entry.combined_score:.4f}{part}\n{table}"
+        return f"step {entry.step}: {name_of_score(entry)} {entry.score:.4f}{part}\n{table}"
 
     def verdict(self) -> str:
         """One line on the whole run."""
@@ -185,11 +187,11 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         if best is None or trained is None:
             return "no trained step has an evaluation"
         if untrained is None:
-            return f"best step {trained.step}: combined score {trained.combined_score:.4f} (step 0 was not measured)"
-        scores = f"{trained.combined_score:.4f} at step {trained.step}, {untrained.combined_score:.4f} untrained"
+            return f"best step {trained.step}: {name_of_score(trained)} {trained.score:.4f} (step 0 was not measured)"
+        scores = f"{name_of_score(trained)} {trained.score:.4f} at step {trained.step}, {untrained.score:.4f} untrained"
         if best is untrained:
-            return f"no evaluated step beats the untrained model (combined score {scores})"
-        return f"better than the untrained model (combined score {scores})"
+            return f"no evaluated step beats the untrained model ({scores})"
+        return f"better than the untrained model ({scores})"
 
     def write_final(self, step: int) -> None:
         """``final_eval_results.json``: the last evaluation, and the best."""
@@ -207,10 +209,15 @@ class GenerationEvaluation(TrainerCallback):  # type: ignore[misc]
         path.write_text(json.dumps(final, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
+def name_of_score(entry: EvaluationEntry) -> str:
+    """What its ``score`` is."""
+    return "mean of the tasks' scores" if entry.combined_score is None else "combined score"
+
+
 def figures(entry: EvaluationEntry) -> dict[str, float]:
-    """What trackers get of an evaluation: the combined score, and the main score of each task."""
+    """What is logged of an evaluation: what it is ranked by, and the main score of each task."""
     scores = {f"eval_{task}": float(values["main_score"]) for task, values in entry.results.items()}
-    return {"eval_combined_score": entry.combined_score or 0.0, **scores}
+    return {MEAN if entry.combined_score is None else COMBINED: entry.score or 0.0, **scores}
 
 
 def is_due(args: TrainingArguments, state: TrainerState) -> bool:

@@ -25,8 +25,8 @@ COLUMNS = ("id", "prompt", "answer", "reference", "score")
 
 
 def scores(entry: EvaluationEntry) -> dict[str, float]:
-    """``score/TASK/METRIC`` of an evaluation, and the combined score. A plain ``score`` is named by its scorer."""
-    found = {} if entry.combined_score is None else {"score/combined": entry.combined_score}
+    """``score/TASK/METRIC`` of an evaluation, and what it is ranked by. A plain ``score`` is named by its scorer."""
+    found = {"score/mean" if entry.combined_score is None else "score/combined": entry.score or 0.0}
     for task, values in entry.results.items():
         metric = values.get("main_metric", SCORE)
         found[f"score/{task}/{values.get('scorer', SCORE) if metric == SCORE else metric}"] = float(

@@ -17,15 +17,13 @@ from sft.trackers.names import named
 from sft.trackers.several import Trackers, make_trackers, unread_variables
 from sft.trackers.tracker import Ending, RunFacts
 from sft.training.arguments import our_trackers
+from sft.training.evaluation_callback import COMBINED, MEAN
 from sft.training.launch import announce, warn
 from sft.training.record import read_record
 from sft.training.tracked_answers import answer_tables, question_table, scores
 
 ABOUT = ("method", "parameters", "plan", "versions", "device", "processes")
 """What of run.json trackers get beside the options."""
-
-COMBINED = "eval_combined_score"
-"""It is logged where the tasks of an evaluation were scored."""
 
 
 class Tracking(TrainerCallback):  # type: ignore[misc]
@@ -80,7 +78,7 @@ class Tracking(TrainerCallback):  # type: ignore[misc]
         if not self.tracked.open_names or logs is None:
             return
         self.step = state.global_step
-        if COMBINED in logs:
+        if COMBINED in logs or MEAN in logs:
             self.tell_scores()
         else:
             self.tracked.log(self.step, named(logs, of_pairs=self.config.stage == "dpo"))

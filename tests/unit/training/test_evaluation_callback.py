@@ -12,7 +12,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from sft.evaluation.history import EvaluationHistory
-from sft.tasks.combined import CombinedWeights
+from sft.tasks.combined import CombinedWeights, mean_score
 from sft.training.evaluation_callback import EvaluationPlan, GenerationEvaluation
 
 
@@ -83,6 +83,29 @@ def test_the_untrained_model_is_a_candidate_and_the_run_says_so(tmp_path: Path) 
     assert history.to_dict()["best_trained_step"] == 4
     assert course.said[-1].startswith("no evaluated step beats the untrained model")
     assert course.saved.count("best_adapter") == 2, "the best trained adapter is there for who wants it"
+
+
+def test_where_the_combined_score_has_no_part_the_mean_of_the_scores_ranks(tmp_path: Path) -> None:
+    def of(*scores: float) -> dict[str, dict[str, Any]]:
+        names = ("longbench/trec", "longbench/qasper")
+        row = {"scorer": "official", "num_samples": 3}
+        return {name: {**row, "dataset": name, "main_score": score} for name, score in zip(names, scores, strict=True)}
+
+    course = Course(tmp_path, [of(10, 20), of(8, 20), of(14, 20), of(12, 20)])
+    course.train(end=6, max_steps=6)
+    assert [name for name in course.saved if name == "best_adapter"] == ["best_adapter"] * 2  # steps 2 and 4
+    assert course.said[-1] == (
+        "better than the untrained model (mean of the tasks' scores 17.0000 at step 4, 15.0000 untrained)"
+    )
+    assert [logged["eval_mean_score"] for logged in course.logged] == [15, 14, 17, 16]
+    history = EvaluationHistory.read(tmp_path)
+    assert (history.to_dict()["best_step"], history.to_dict()["best_score"]) == (4, 17)
+    assert [entry.combined_score for entry in history.entries] == [None] * 4
+
+
+def test_all_of_longbench_counts_once() -> None:
+    subsets = {f"longbench/{name}": {"main_score": 1.0} for name in "abc"}
+    assert mean_score({**subsets, "longbench": {"main_score": 5.0}, "other": {"main_score": 7.0}}) == 6.0
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("server died"), results(9.0, scorer="bleurt")])
