@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 
 from sft.config import SFTConfig
 from sft.errors import ModelError
+from sft.models import cpu_products
 from sft.training.metrics_file import read_metrics
 from sft.training.run import assemble, run_training
 from sft.training.run import train as finish
@@ -47,6 +49,22 @@ def test_a_run_of_batches_by_tokens_goes_on_where_it_stood(
     again = read_run(resumed)
     assert again.losses == straight.losses
     assert all(torch.equal(again.weights[name], straight.weights[name]) for name in straight.weights)
+
+
+@pytest.mark.skipif(not cpu_products.has_onednn(), reason="this PyTorch was built without oneDNN")
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"use_lora": True, "packing": True}, {"gradient_checkpointing": True, "packing": True}],
+    ids=["all weights", "an adapter", "recomputed layers"],
+)
+def test_products_of_onednn_learn_what_those_of_pytorch_learn(
+    train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(cpu_products, "FEWEST_PRODUCTS", 1)
+    runs = {library: train(library, cpu_matmul=library, **changes) for library in ("pytorch", "onednn")}
+    assert_same_course(*runs.values())
+    records = [json.loads((run.folder / "run.json").read_text()) for run in runs.values()]
+    assert [record["kernels"]["products"] for record in records] == ["PyTorch", "oneDNN"]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,12 @@ class SpeedOptions:
         "Compile the layers of the model with torch.compile, once for all that are alike. Takes a minute or more "
         "before the first step and needs a C++ compiler on a CPU.",
     )
+    cpu_matmul: str = option(
+        "auto",
+        "Which library multiplies float32 matrices on a CPU: onednn; pytorch, what PyTorch takes by itself; auto, oneDNN "
+        "where it is known to be quicker, which is on AMD's processors with AVX-512.",
+        choices=["auto", "onednn", "pytorch"],
+    )
     keep_cpu_memory: bool = option(
         True,
         "On a CPU under Linux: the process keeps memory that a step has freed, for the next step, instead of giving it "

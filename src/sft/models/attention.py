@@ -105,12 +105,10 @@ def _attend_in_buckets(
     to_buckets = (everywhere, documents["filled_up"])
     to_rows = (documents["places"], documents["padding"])
     moved = [_move(_by_slot(states), *to_buckets, *to_rows) for states in (query, key, value)]
+    sizes = [slots.numel() for slots in documents["slots"]]  # split, whose gradient is written once, not added up
     results = []
-    offset = 0
-    for slots in documents["slots"]:
-        part = slice(offset, offset + slots.numel())
-        offset = part.stop
-        q, k, v = (states[part].view(*slots.shape, *states.shape[1:]).transpose(1, 2) for states in moved)
+    for slots, *parts in zip(documents["slots"], *(torch.split(states, sizes) for states in moved), strict=True):
+        q, k, v = (part.view(*slots.shape, *part.shape[1:]).transpose(1, 2) for part in parts)
         results.append(_attend_alike(q, k, v, dropout, scale, window).transpose(1, 2).flatten(0, 1))
     return _move(torch.cat(results), *to_rows, *to_buckets).view(batch, seq, heads, -1)
 

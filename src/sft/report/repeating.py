@@ -93,6 +93,7 @@ def machine_rows(story: RunStory) -> list[tuple[str, Any]]:
         ("exchange between processes", processes.get("backend")),
         ("model class", processes.get("wrapper")),
         ("attention", kernels.get("attention")),
+        ("products of matrices", kernels.get("products")),
         ("loss", kernels.get("loss")),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transformers import (
@@ -21,6 +21,7 @@ from sft.data.loss_groups import LossGroups
 from sft.data.token_batches import RowGroups
 from sft.models.attention import uses_documents
 from sft.models.context import ContextGroup
+from sft.models.cpu_products import OneDnnLinear
 from sft.models.quantization import quantization_of
 from sft.training.adapter_restarts import rate_restarts
 from sft.training.base import RunTrainer
@@ -32,7 +33,7 @@ from sft.training.going_on import how_to_go_on
 from sft.training.mesh import Mesh
 from sft.training.optimizer import refuse_foreign_optimizer
 from sft.training.plan import Plan
-from sft.training.speed import apply_speed
+from sft.training.speed import apply_speed, quicken_products
 from sft.training.token_figures import TokenFigures
 from sft.training.token_weights import token_weight
 from sft.training.trainer import WalkTrainer
@@ -44,17 +45,21 @@ class Kernels:
     """Which implementations compute what, for the run record."""
 
     attention: str
+    products: str
     loss: str = "cross-entropy over trained positions"
 
     def to_dict(self) -> dict[str, str]:
         """Plain JSON values."""
-        return {"attention": self.attention, "loss": self.loss}
+        return asdict(self)
 
 
 def kernels_of(config: SFTConfig, model: PreTrainedModel) -> Kernels:
-    """What computes attention and loss in a run."""
+    """What computes attention, products of matrices and the loss in a run."""
     attention = model.config._attn_implementation
-    return Kernels(attention, f"TRL's DPO, {config.dpo_loss_type}") if config.stage == "dpo" else Kernels(attention)
+    products = "oneDNN" if any(isinstance(module, OneDnnLinear) for module in model.modules()) else "PyTorch"
+    if config.stage == "dpo":
+        return Kernels(attention, products, f"TRL's DPO, {config.dpo_loss_type}")
+    return Kernels(attention, products)
 
 
 def build_trainer(
@@ -141,7 +146,9 @@ def build_reference(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
     if config.use_lora:
         return None
     set_seed(config.seed)  # rows of added tokens begin at random, in both the same
-    return build_model(config, tokenizer).requires_grad_(False).eval()
+    reference = build_model(config, tokenizer).requires_grad_(False).eval()
+    quicken_products(reference, config)
+    return reference
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

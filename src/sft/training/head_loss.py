@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sft.models.cpu_products import OneDnnLinear
+from sft.training.tiled_loss import tiled_cross_entropy
+
 BUFFER_BYTES = {"cpu": 1 << 27, "accelerator": 1 << 29}
 """Size of the buffer of float32 logits: as large as keeps the cores busy, small beside the rest."""
 
@@ -101,7 +104,7 @@ def is_plain_linear(head: nn.Module | None) -> bool:
     FSDP2 makes a class of its own of each class that it shares out, which computes the same.
     """
     kind = type(head)
-    return kind is nn.Linear or (kind.__name__ == "FSDPLinear" and kind.__bases__[-1] is nn.Linear)
+    return kind in (nn.Linear, OneDnnLinear) or (kind.__name__ == "FSDPLinear" and kind.__bases__[-1] is nn.Linear)
 
 
 def cross_entropy(
@@ -126,11 +129,21 @@ def cross_entropy(
         weigh: what each position counts besides, told from its logits.
         watch: sees the logits of each chunk.
     """
+    dtype = dtype or hidden.dtype
+    is_bare = weigh is None and watch is None and (form is None or form == LogitForm())
     with torch.autocast(hidden.device.type, enabled=False):
+        if is_bare and dtype == hidden.dtype and goes_by_tiles(head, hidden):
+            positions = chunk_size(len(head.weight), hidden.device)
+            return tiled_cross_entropy(hidden, head.weight, targets, weights, positions)
         total: Tensor = _OnePass.apply(  # type: ignore[no-untyped-call]
-            hidden, head.weight, head.bias, targets, weights, form or LogitForm(), dtype or hidden.dtype, weigh, watch
+            hidden, head.weight, head.bias, targets, weights, form or LogitForm(), dtype, weigh, watch
         )
     return total
+
+
+def goes_by_tiles(head: nn.Linear, hidden: Tensor) -> bool:
+    """Whether oneDNN multiplies these, and nothing is added to it."""
+    return isinstance(head, OneDnnLinear) and head.takes(hidden) and head.bias is None
 
 
 def chunk_size(vocabulary: int, device: torch.device) -> int:

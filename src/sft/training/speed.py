@@ -10,24 +10,38 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from sft.config import SFTConfig
 from sft.errors import ModelError
 from sft.models.attention import compile_around
+from sft.models.cpu_products import multiply_quickly
 from sft.models.freezing import decoder_layers
 from sft.training.cpu_memory import as_it_was, give_back_freed_memory, keep_freed_memory
 from sft.training.launch import announce
 from sft.training.parallel import trains_on_cpu
+from sft.training.strategy import asked_strategy
 
 
 def apply_speed(model: PreTrainedModel, config: SFTConfig) -> None:
-    """Compile the layers of a model where that is asked for.
+    """Have a model multiply by the quicker library on a CPU, and compile its layers where that is asked for.
 
     Raises:
+        ConfigError: a library is asked for that is not there.
         ModelError: it keeps no list of layers.
     """
+    quicken_products(model, config)
     if config.compile_layers:
         stack = layers_of(model, "compile_layers")
         compile_around()
         for layer in stack:
             layer.compile()
         announce(f"compile_layers: {len(stack)} layers are compiled while the first steps run, which takes a while")
+
+
+def quicken_products(model: PreTrainedModel, config: SFTConfig) -> None:
+    """Have a model on a CPU multiply by the library that is asked for, but where no process holds all weights.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if trains_on_cpu() and not asked_strategy(config, on_cpu=True).shards_weights:
+        multiply_quickly(model, config.cpu_matmul)
 
 
 def speed_callbacks(model: PreTrainedModel, config: SFTConfig) -> list[TrainerCallback]:

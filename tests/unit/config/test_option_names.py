@@ -30,7 +30,7 @@ eaft_alpha eaft_top_k eaft_divisor lisa_layers lisa_interval relora_steps relora
 lr_restart_steps lr_restart_warmup_steps lr_restart_anneal_steps
 
 tokens_per_batch gradient_checkpointing_every gradient_checkpointing_layers offload_activations compile_layers
-keep_cpu_memory log_token_figures memory_check
+cpu_matmul keep_cpu_memory log_token_figures memory_check
 
 qat_weight_dtype qat_activation_dtype qat_group_size qat_embedding qat_output_head qat_start_step float8_training
 keep_zeros
