@@ -15,8 +15,9 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -75,7 +76,8 @@ def prepare_entry(
     def build(folder: Path) -> None:
         with no_garbage_collection(), listing_bad_rows(folder, Path(config.output_dir)):
             readings = open_readings(config, more)
-            fill_or_start_anew(folder, readings, config, tokenizer, quiet=quiet, window=window)
+            fill = partial(fill_all, folder, readings, config, tokenizer, quiet=quiet, window=window)
+            fill_or_start_anew(folder, fill, window=window)
 
     overwrite, keep_refused = config.overwrite_cache, window is not None
     entry = cached(parts, build, cache_dir=config.cache_dir, overwrite=overwrite, keep_refused=keep_refused)
@@ -84,28 +86,20 @@ def prepare_entry(
     return entry
 
 
-def fill_or_start_anew(
-    folder: Path,
-    readings: Mapping[str, Reading],
-    config: SFTConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    quiet: bool,
-    window: int | None,
-) -> None:
+def fill_or_start_anew(folder: Path, fill: Callable[[], None], *, window: int | None) -> None:
     """Fill a folder; where a shape turns out not to tell how its rows are written, anew and each row by itself.
 
     Raises:
         DataError: some of them are trained on already.
     """
     try:
-        fill_all(folder, readings, config, tokenizer, quiet=quiet, window=window)
+        fill()
     except Differs as error:
         is_read = window is not None and num_journaled(folder / TRAIN) >= window
         start_anew(folder)
         if is_read:
             raise rendered_otherwise(error) from None
-        fill_all(folder, readings, config, tokenizer, quiet=quiet, window=window)
+        fill()
 
 
 def fill_all(
