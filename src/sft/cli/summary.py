@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from sft.report.names import PAGE
 from sft.report.reading import read_run
 from sft.report.repeating import Command, commands_after
 from sft.report.verdict import ScoreRow, Verdict, judge
@@ -13,7 +14,6 @@ from sft.terminal.line import clock
 from sft.terminal.plain import plain
 from sft.training.assembled import RunResult
 
-PAGE = "report.html"
 NEXT = ("sft chat", "sft merge")
 """Of the commands that can follow, those that need nothing but sft."""
 

@@ -38,7 +38,7 @@ from sft.dialects.axolotl_training import (
     translate_precision,
     translate_trackers,
 )
-from sft.dialects.translation import EMPTY, Draft, Translation, Values, is_empty, is_true
+from sft.dialects.translation import Draft, Translation, Values, is_true
 
 NAME = "axolotl"
 
@@ -53,10 +53,7 @@ def recognises(values: Values) -> bool:
 def translate(values: Values, overrides: Values) -> Translation:
     """``values``: the file as read; ``overrides``: our options on the command line, which win over the file."""
     draft = Draft(NAME, overrides)
-    given = {key: raw for key, raw in values.items() if not is_empty(raw)}
-    for key, raw in values.items():
-        if key not in given:
-            draft.ignore(key, raw, EMPTY)
+    given = draft.given(values)
     adapts = _adapts(given, overrides)
     translate_data(draft, given)
     translate_schedule(draft, given)

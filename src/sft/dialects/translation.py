@@ -89,6 +89,13 @@ class Draft:
     notes: list[Note] = field(default_factory=list)
     defaults: dict[str, Any] = field(default_factory=dict)
 
+    def given(self, values: Values) -> dict[str, RawValue]:
+        """The keys that have a value. Those that stand there without one are settled: other tools read past them."""
+        for key, raw in values.items():
+            if is_empty(raw):
+                self.ignore(key, raw, EMPTY)
+        return {key: raw for key, raw in values.items() if not is_empty(raw)}
+
     def take(self, key: str, raw: RawValue, names: Mapping[str, str]) -> None:
         """Settle a key by table: ``names`` maps foreign names to ours; names of ours are understood too."""
         name = key.rpartition(".")[2]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sft.config.values import RawValue
-from sft.dialects.translation import CAUSAL_ONLY, EMPTY, Draft, Settle, Translation, Values, is_empty, is_true
+from sft.dialects.translation import CAUSAL_ONLY, Draft, Settle, Translation, Values, is_true
 from sft.dialects.trl_data import MIXTURES, SINGLE, translate_data
 
 NAME = "trl"
@@ -91,10 +91,7 @@ def recognises(values: Values) -> bool:
 def translate(values: Values, overrides: Values) -> Translation:
     """``values``: the file as read; ``overrides``: our options on the command line, which win over the file."""
     draft = Draft(NAME, overrides)
-    given = {key: raw for key, raw in values.items() if not is_empty(raw)}
-    for key, raw in values.items():
-        if key not in given:
-            draft.ignore(key, raw, EMPTY)
+    given = draft.given(values)
     adapts = is_true(overrides.get("use_lora") or given.get("use_peft") or given.get("use_lora"))
     translate_data(draft, given, evaluates=_evaluates(given, overrides))
     for key, raw in given.items():
