@@ -516,9 +516,9 @@ SURPRISES = [
     Case("evaluation_switched_off", {**EVAL, "do_eval": False}, EVAL, "is not evaluated: do_eval"),
     Case(
         "strategy_of_the_loss_alone",
-        {"eval_tasks": ["qmsum"], "eval_strategy": "epoch"},
-        {"eval_tasks": ["qmsum"]},
-        "eval_tasks are asked at step 0, every 500 steps",
+        {"eval_tasks": ["qmsum"], "eval_strategy": "epoch", "eval_steps": 50},
+        {"eval_tasks": ["qmsum"], "eval_steps": 50},
+        "eval_tasks are asked at step 0, every 50 steps",
     ),
     Case(
         "evaluation_switched_off",

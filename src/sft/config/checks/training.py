@@ -61,6 +61,8 @@ def epochs_beside_steps(candidate: Candidate) -> Iterator[str]:
 
 def intervals_not_used(candidate: Candidate) -> Iterator[str]:
     for steps, strategy in (("save_steps", "save_strategy"), ("eval_steps", "eval_strategy")):
+        if steps == "eval_steps" and candidate.eval_tasks:
+            continue  # they are asked by it, whatever is said of the evaluation loss
         if candidate.is_given(steps) and getattr(candidate, strategy) != "steps":
             yield f"{candidate.at(steps)} is not used: {candidate.at(strategy)}"
 
