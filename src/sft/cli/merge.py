@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sft.cli.gguf_option import add_gguf
 from sft.errors import ConfigError
 from sft.terminal.plain import as_json, plain
 from sft.terminal.screen import changes_in_place
+
+if TYPE_CHECKING:
+    from sft.export.merge_result import MergeResult
 
 HELP = "merge an adapter into its base model, and compare the two"
 
@@ -98,7 +103,13 @@ def run(args: argparse.Namespace) -> int:
     address = _push(args) if args.push_to_hub else None
     if args.json:
         print(as_json({**result.to_dict(), "notes": notes, "hub": address}))
-        return 0
+    else:
+        print(plain("\n".join([*_describe(result, notes, address), f"try it: sft chat --model {args.output_path}"])))
+    return 0
+
+
+def _describe(result: MergeResult, notes: Sequence[str], address: str | None) -> list[str]:
+    """Lines for people."""
     lines = [f"note: {note}" for note in notes]
     lines.append("merged model, as written, against adapter")
     lines += [f"  {name:<22}{figure}" for name, figure in result.agreement()]
@@ -107,9 +118,7 @@ def run(args: argparse.Namespace) -> int:
     lines.append(f"saved: {result.path}  ({result.dtype})")
     if address is not None:
         lines.append(f"uploaded: {address}")
-    lines.append(f"try it: sft chat --model {args.output_path}")
-    print(plain("\n".join(lines)))
-    return 0
+    return lines
 
 
 def _push(args: argparse.Namespace) -> str:
