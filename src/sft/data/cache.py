@@ -105,13 +105,17 @@ def cached(
                 shutil.rmtree(beside, ignore_errors=True)
             raise
         (beside / META).write_text(json.dumps({"parts": dict(parts)}, indent=1), encoding="utf-8")
-        aside = Path(f"{folder}.old")
-        shutil.rmtree(aside, ignore_errors=True)
-        if folder.exists():  # somebody may be opening its files, which say the same
-            os.rename(folder, aside)
-        os.rename(beside, folder)
-        shutil.rmtree(aside, ignore_errors=True)
+        _put_in_place(beside, folder)
     return CacheEntry(folder, False, why, parts)
+
+
+def _put_in_place(beside: Path, folder: Path) -> None:
+    aside = Path(f"{folder}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():  # somebody may be opening its files, which say the same
+        os.rename(folder, aside)
+    os.rename(beside, folder)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _forget_old(root: Path) -> None:
