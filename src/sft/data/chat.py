@@ -44,23 +44,7 @@ class Chat:
             RowError: the template has no place for what the row has.
             TemplateError: there is no template.
         """
-        if not template.exists:
-            raise TemplateError(
-                f"{conversation.source}: the tokenizer has no chat template to render messages with. "
-                "Choose one with chat_template, such as chatml or default."
-            )
-        if conversation.tools and "tools" not in template.variables:
-            raise RowError(
-                conversation.source,
-                "the chat template has no place for tools",
-                "Choose a chat_template with tools, such as qwen, or leave the tools out",
-            )
-        if not template.writes_calls and any(message.tool_calls for message in conversation.messages):
-            raise RowError(
-                conversation.source,
-                "the template does not write tool calls",
-                "Choose a chat_template that does, such as qwen, or leave such rows out",
-            )
+        _refuse_unwritable(conversation, template)
         turns = [message.for_template() for message in conversation.messages]
         tools = list(conversation.tools)
         shield = UNSHIELDED
@@ -159,6 +143,27 @@ class Chat:
     def _row_error(self, turn: int, mismatch: Mismatch) -> RowError:
         detail = self.shield.uncover(mismatch.detail).text
         return RowError(self.conversation.source, mismatch.reason, f"Message {turn + 1}: {detail}")
+
+
+def _refuse_unwritable(conversation: Conversation, template: ChatTemplate) -> None:
+    """Raise where there is no template, or it has no place for what the row has."""
+    if not template.exists:
+        raise TemplateError(
+            f"{conversation.source}: the tokenizer has no chat template to render messages with. "
+            "Choose one with chat_template, such as chatml or default."
+        )
+    if conversation.tools and "tools" not in template.variables:
+        raise RowError(
+            conversation.source,
+            "the chat template has no place for tools",
+            "Choose a chat_template with tools, such as qwen, or leave the tools out",
+        )
+    if not template.writes_calls and any(message.tool_calls for message in conversation.messages):
+        raise RowError(
+            conversation.source,
+            "the template does not write tool calls",
+            "Choose a chat_template that does, such as qwen, or leave such rows out",
+        )
 
 
 def probe_turn_end(template: ChatTemplate, candidates: Sequence[str]) -> str | None:
