@@ -64,12 +64,13 @@ def _open_train(
         chosen = census.leave_out(chosen, account, allow=config.allow_contamination)
         chosen = np.concatenate([chosen, census.join(more, account)])
     if config.max_train_samples is not None:
+        before = len(chosen)
         chosen = choose_some(chosen, config.max_train_samples, config.seed)
-        account.rows = len(chosen) + account.rejected.total()
+        account.not_sampled = before - len(chosen)
     if not held_out:
         return {"train": census.reading(chosen, account)}
     chosen, out = hold_out(chosen, held_out, config.seed)
-    account.rows = len(chosen) + account.rejected.total()
+    account.held_out = len(out)
     apart = DataReport(rows=len(out), formats=dict(account.formats), contaminated=account.contaminated)
     return {"train": census.reading(chosen, account), "eval": census.reading(out, apart)}
 

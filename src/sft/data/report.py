@@ -42,6 +42,12 @@ class DataReport:
     duplicates: int = 0
     """Rows that say exactly what an earlier one says, and were left out."""
 
+    not_sampled: int = 0
+    """Conversations left out because ``max_train_samples`` takes no more."""
+
+    held_out: int = 0
+    """Conversations taken out for the evaluation loss (``validation_size``), each counted once whatever its weight."""
+
     dropped: Counter[str] = field(default_factory=Counter)
     """Examples left out because of their length, by reason."""
 

@@ -33,7 +33,10 @@ class Part:
     begins: float
 
 
-CHANGES = ("rejected", "overlapping", "duplicates", "dropped", "cut", "split", "documents", "blocks", "pairs")
+CHANGES = (
+    "rejected", "overlapping", "duplicates", "not_sampled", "held_out", "dropped", "cut", "split", "documents", "blocks",
+    "pairs",
+)  # fmt: skip
 
 
 def row_account(plan: Mapping[str, Any]) -> list[Counted]:
@@ -50,6 +53,12 @@ def row_account(plan: Mapping[str, Any]) -> list[Counted]:
     lines += _by_reason(asked, plan.get("overlapping"))
     if plan.get("duplicates"):
         lines.append(Counted(what="say what an earlier row says, and were left out", count=plan["duplicates"]))
+    for name, what in (
+        ("not_sampled", "conversations left out by max_train_samples"),
+        ("held_out", "conversations held out for the evaluation loss"),
+    ):
+        if plan.get(name):
+            lines.append(Counted(what=what, count=plan[name]))
     lines.append(Counted(what="conversations", count=plan.get("conversations")))
     if plan.get("split"):
         lines.append(

@@ -221,6 +221,8 @@ def _counts(report: DataReport) -> dict[str, Any]:
         "overlapping": dict(report.overlapping),
         "contaminated": report.contaminated,
         "duplicates": report.duplicates,
+        "not_sampled": report.not_sampled,
+        "held_out": report.held_out,
         "dropped": dict(report.dropped),
         "dropped_tokens": dict(report.dropped_tokens),
         "cut": report.cut,

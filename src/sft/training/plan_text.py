@@ -56,6 +56,10 @@ def describe_left_out(report: DataReport, folder: Path) -> list[tuple[str, str]]
         lines.append((name, f"{report.overlapping.total():,}: {count_reasons(report.overlapping)}; {what}"))
     if report.duplicates:
         lines.append(("duplicates", f"{report.duplicates:,} rows say what an earlier one says; left out (deduplicate)"))
+    if report.not_sampled:
+        lines.append(("left out", f"{report.not_sampled:,} conversations beyond max_train_samples"))
+    if report.held_out:
+        lines.append(("held out", f"{report.held_out:,} conversations for the evaluation loss (validation_size)"))
     if report.cut:
         lines.append(("cut", f"{report.cut:,} examples shortened by whole turns to max_length"))
     if report.split:

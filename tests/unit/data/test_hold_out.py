@@ -43,6 +43,20 @@ def test_a_row_that_a_weight_repeats_goes_with_all_its_repeats(tmp_path: Path) -
     assert not set(train) & set(held_out)
 
 
+@pytest.mark.parametrize("weight", [1, 3])
+def test_rows_are_those_read_and_what_is_taken_out_is_counted(tmp_path: Path, weight: int) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows(10), {"nothing": 1}]))
+    source = [{"path": str(path), "weight": weight}]
+    parts = open_readings(SFTConfig(data_path=source, validation_size=4, max_train_samples=8, max_bad_rows=1))
+    account = parts["train"].account
+    assert account.rows == 11
+    assert account.rejected.total() == 1
+    assert account.not_sampled == 10 * weight - 8
+    assert account.held_out == parts["eval"].account.conversations == 4
+    assert account.conversations == len([*parts["train"].conversations()])
+
+
 def test_something_must_be_left_to_train(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(rows(3)))
