@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,26 @@ def explain_load_failure(what: str, name: str, error: Exception) -> str:
     if len(reason) > 300:
         reason = reason[:300] + " ..."
     path = Path(name).expanduser()
-    if path.is_dir():
-        files = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-        hint = f"The folder holds: {files}."
-    elif name.startswith((".", "/", "~")) or path.suffix:
-        hint = "There is no such folder."
+    if "FlashAttention" in reason:
+        hint = "Leave attn_implementation out, or give sdpa, which every machine has:"
+    elif path.is_file():
+        hint = "This is a file. Name the folder that it lies in."
+    elif path.is_dir():
+        hint = f"The folder holds: {_listed(path)}."
+    elif name.startswith((".", "/", "~")):
+        return f"cannot load the {what} {name!r}. {_nearest_place(path)}"
     else:
         hint = "There is no such folder here, so it was looked up as a name on the Hugging Face hub."
     return f"cannot load the {what} {name!r}. {hint} {reason}"
+
+
+def _nearest_place(path: Path) -> str:
+    """How far a path goes that leads nowhere. What the hub makes of it as a name is beside the point."""
+    above = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+    near = get_close_matches(path.name, [entry.name for entry in above.iterdir()], n=3)
+    found = f"comes near with {', '.join(near)}" if near else f"holds: {_listed(above)}"
+    return f"There is no such folder; the folder {str(above)!r} {found}."
+
+
+def _listed(folder: Path) -> str:
+    return ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
