@@ -75,7 +75,7 @@ BAD_FILES = {
     "two formats": BadFile("d.jsonl", LINE + rows({"messages": GOOD_CHAT}), "d.jsonl:2", "reads as messages"),
     "preference pairs": BadFile("d.jsonl", rows({"prompt": "a", "chosen": "b", "rejected": "c"}), "d.jsonl:1", "DPO"),
     "preference marks": BadFile("d.jsonl", rows({"messages": GOOD_CHAT, "label": False}), "d.jsonl:1", "KTO"),
-    "wrong format_type": BadFile("d.jsonl", LINE, "d.jsonl:1", "no column 'messages'", "sharegpt"),
+    "wrong format_type": BadFile("d.jsonl", LINE, "d.jsonl:1", "no column 'conversations'", "sharegpt"),
     # rows that are no conversation
     "missing column": BadFile("d.jsonl", LINE + rows({"instruction": "a"}), "d.jsonl:2", "no column 'output'"),
     "answer null": BadFile("d.jsonl", LINE + rows({**GOOD, "output": None}), "d.jsonl:2", "'output' is null, not text"),

@@ -13,15 +13,15 @@ CHAT_COLUMNS = ("messages", "conversations", "conversation")
 
 def convert_messages(row: Row, options: FormatOptions) -> Conversation:
     """Every turn becomes a message."""
-    column = chat_column(row, options)
+    column = chat_column(row, options, "messages")
     turns = parsed(row, row.values[column], column)
     return build_conversation(row, read_turns(row, turns, options, column), options)
 
 
-def chat_column(row: Row, options: FormatOptions) -> str:
-    """Return the name of the column that holds the turns."""
+def chat_column(row: Row, options: FormatOptions, usual: str) -> str:
+    """Return the name of the column that holds the turns; ``usual`` is what its format calls it."""
     named = options.columns.get("messages")
     for column in (named,) if named else CHAT_COLUMNS:
         if column in row.values:
             return column
-    refuse(row, f"no column {named or CHAT_COLUMNS[0]!r}", f"Its columns are {shown_columns(row)}")
+    refuse(row, f"no column {named or usual!r}", f"Its columns are {shown_columns(row)}")

@@ -255,7 +255,8 @@ def test_rows_that_cannot_be_read_have_a_reason_that_can_be_counted(row: dict[st
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"conversation": [{"human": "a"}]}, "'assistant' of a pair is null, not text"),
+        ({"conversation": [{"human": "a", "asistant": "b"}]}, "a pair has no 'assistant'"),
+        ({"conversation": [{"human": "a", "assistant": None}]}, "'assistant' of a pair is null, not text"),
         ({"conversation": [{"human": "a", "assistant": "b"}, "c"]}, "'human' of a pair is null, not text"),
         ({"conversation": [{"human": "a", "assistant": ""}]}, "empty answer"),
         ({"conversations": ["a", 3]}, "a turn is a number, not text"),
