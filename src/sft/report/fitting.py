@@ -11,19 +11,8 @@ from typing import Any
 Kinds = Mapping[str, type]
 
 COUNTS = (
-    *(
-        "rows",
-        "conversations",
-        "examples",
-        "duplicates",
-        "not_sampled",
-        "held_out",
-        "cut",
-        "cut_tokens",
-        "rendered_tokens",
-        "split",
-        "tokens",
-    ),
+    *("rows", "conversations", "examples", "duplicates", "not_sampled", "held_out", "cut", "cut_tokens"),
+    *("rendered_tokens", "split", "tokens"),
     *("trained_tokens", "documents", "blocks", "pairs", "packs", "tokens_left_out", "batches", "rows_per_step"),
     *("steps_per_epoch", "steps"),
 )

@@ -34,8 +34,8 @@ class Part:
 
 
 CHANGES = (
-    "rejected", "overlapping", "duplicates", "not_sampled", "held_out", "dropped", "cut", "split", "documents", "blocks",
-    "pairs",
+    "rejected", "overlapping", "duplicates", "not_sampled", "held_out",
+    "dropped", "cut", "split", "documents", "blocks", "pairs",
 )  # fmt: skip
 
 
