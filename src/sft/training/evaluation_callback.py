@@ -7,6 +7,7 @@ One that a signal ends is not recorded: the run stops there, and begins with it 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -227,8 +228,8 @@ def is_due(args: TrainingArguments, state: TrainerState) -> bool:
 
 
 def steps_between(state: TrainerState, args: TrainingArguments) -> int:
-    """``eval_steps`` as a count; below 1 it is a share of all steps."""
+    """``eval_steps`` as a count; below 1 it is a share of all steps, counted as transformers counts it for the loss."""
     asked = float(args.eval_steps or 0)
     if asked >= 1:
         return int(asked)
-    return max(1, round(asked * state.max_steps)) if asked else max(1, int(state.max_steps))
+    return max(1, math.ceil(asked * state.max_steps)) if asked else max(1, int(state.max_steps))

@@ -13,7 +13,7 @@ from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 from sft.evaluation.history import EvaluationHistory
 from sft.tasks.combined import CombinedWeights, mean_score
-from sft.training.evaluation_callback import EvaluationPlan, GenerationEvaluation
+from sft.training.evaluation_callback import EvaluationPlan, GenerationEvaluation, steps_between
 
 
 def results(score: float, *, scorer: str = "rougeL") -> dict[str, dict[str, Any]]:
@@ -101,6 +101,14 @@ def test_where_the_combined_score_has_no_part_the_mean_of_the_scores_ranks(tmp_p
     history = EvaluationHistory.read(tmp_path)
     assert (history.to_dict()["best_step"], history.to_dict()["best_score"]) == (4, 17)
     assert [entry.combined_score for entry in history.entries] == [None] * 4
+
+
+@pytest.mark.parametrize(("share", "max_steps"), [(0.25, 10), (0.2, 7), (0.5, 3), (0.1, 100)])
+def test_a_share_of_all_steps_is_the_one_at_which_the_loss_is_measured(share: float, max_steps: int) -> None:
+    args = TrainingArguments(eval_steps=share, use_cpu=True, report_to=[])
+    state = TrainerState(max_steps=max_steps)
+    state.compute_steps(args, max_steps)
+    assert steps_between(state, args) == state.eval_steps
 
 
 def test_all_of_longbench_counts_once() -> None:
