@@ -3,6 +3,8 @@
 The commands are taken from the READMEs' own code blocks. What is changed: the model is a tiny local one, steps are
 few, four processes are two, and data sets of the hub are folders of the same name. What each README promises of the
 result is looked at afterwards.
+
+Most commands run in this process, which has imported torch already; one of each launcher starts for itself.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +55,9 @@ def commands(recipe: str) -> list[str]:
     return [line for line in printed if line not in NOT_RUN]
 
 
-def run(command: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command line of a README in a folder, with this interpreter's programs."""
-    program, *words = shlex.split(command)
-    environment = {
+def environment(folder: Path) -> dict[str, str]:
+    """What a command finds: nothing of the user's own choices, and places of its own."""
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "SFT_", "ACCELERATE_"))},
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
@@ -63,10 +66,15 @@ def run(command: str, folder: Path, *more: str) -> subprocess.CompletedProcess[s
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def run(command: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line of a README in a folder, with this interpreter's programs."""
+    program, *words = shlex.split(command)
     done = subprocess.run(
         [sys.executable, *PROGRAMS[program], *words, *more],
         cwd=folder,
-        env=environment,
+        env=environment(folder),
         capture_output=True,
         text=True,
         timeout=300,
@@ -74,6 +82,35 @@ def run(command: str, folder: Path, *more: str) -> subprocess.CompletedProcess[s
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+Here = Callable[..., str]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    """Run ``python SCRIPT WORDS ...`` of a README in this process; returns what it said."""
+
+    def run_here(command: str, folder: Path, *more: str, told: Mapping[str, str] | None = None) -> str:
+        _, script, *words = shlex.split(command)
+        given = {**environment(folder), **(told or {})}
+        for name in os.environ.keys() - given.keys():
+            monkeypatch.delenv(name)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [script, *words, *more])
+        monkeypatch.setattr(sys, "path", [*sys.path])  # a script may change it
+        code = None
+        try:
+            runpy.run_path(str(folder / script), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        said = "".join(capfd.readouterr())
+        assert not code, f"{command}\n{said}"
+        return said
+
+    return run_here
 
 
 def copied(recipe: str, folder: Path) -> Path:
@@ -121,7 +158,7 @@ def qwen3(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", [line for line in commands("qwen3") if "--help" not in line])
-def test_qwen3_command(command: str, qwen3: Path, tiny_model_folder: Path) -> None:
+def test_qwen3_command(command: str, qwen3: Path, tiny_model_folder: Path, here: Here) -> None:
     words = shlex.split(command)
     command = command.replace("--nproc_per_node=4", "--nproc_per_node=2").replace("checkpoint-1000", "checkpoint-1")
     small = ["--model_name_or_path", str(tiny_model_folder), "--logging_steps", "1", "--save_steps", "1"]
@@ -129,8 +166,12 @@ def test_qwen3_command(command: str, qwen3: Path, tiny_model_folder: Path) -> No
         small += ["--eval_steps", "1"]
     if "--resume_from_checkpoint" in words:
         first, _ = command.split("--resume_from_checkpoint")
-        run(first, qwen3, *small, "--max_steps", "1")
-    done = run(command, qwen3, *small, "--max_steps", "2")
+        here(first, qwen3, *small, "--max_steps", "1")
+    if words[0] == "torchrun" or "--resume_from_checkpoint" in words:
+        done = run(command, qwen3, *small, "--max_steps", "2")
+        said = done.stdout + done.stderr
+    else:
+        said = here(command, qwen3, *small, "--max_steps", "2")
 
     output = qwen3 / words[words.index("--output_dir") + 1]
     if "--use_lora" in words:
@@ -146,9 +187,9 @@ def test_qwen3_command(command: str, qwen3: Path, tiny_model_folder: Path) -> No
     else:
         assert not weights(load(output)).equal(weights(load(tiny_model_folder))), "nothing was trained"
     if "--resume_from_checkpoint" in words:
-        assert "resuming from" in done.stdout + done.stderr
+        assert "resuming from" in said
     if "wandb" in words and not _has_wandb():
-        assert "wandb is not installed" in done.stdout + done.stderr
+        assert "wandb is not installed" in said
     if words[0] == "torchrun":
         assert rows_per_step(output) == 2 * 4 * 4, "processes, batch, accumulation"
 
@@ -168,11 +209,11 @@ def test_qwen3_help(tmp_path: Path) -> None:
     )
 
 
-def test_qwen3_python_blocks(qwen3: Path, tiny_model_folder: Path) -> None:
+def test_qwen3_python_blocks(qwen3: Path, tiny_model_folder: Path, here: Here) -> None:
     script = "\n".join(blocks("qwen3", "python")).replace("Qwen/Qwen2.5-1.5B", str(tiny_model_folder))
     (qwen3 / "api.py").write_text(script.replace("lora_r=8,", "lora_r=8,\n    max_steps=1,"), encoding="utf-8")
-    done = run("python api.py", qwen3)
-    assert all(name in done.stdout for name in ("input_ids", "attention_mask", "labels"))
+    said = here("python api.py", qwen3)
+    assert all(name in said for name in ("input_ids", "attention_mask", "labels"))
     assert list((qwen3 / "output").rglob("adapter_model.safetensors"))
 
 
@@ -193,6 +234,9 @@ def accelerate(tmp_path: Path, tiny_model_folder: Path) -> Path:
 
 
 ON_TWO_PROCESSES = "accelerate launch sft.py --config lora_train_config.yaml"
+ON_ONE_PROCESS = "accelerate launch sft.py"
+"""These two are launched. The others differ in the words of the script alone, which runs here, told what a launcher
+tells it."""
 
 TWO_PROCESSES = {
     "compute_environment": "LOCAL_MACHINE",
@@ -214,15 +258,33 @@ def faster(words: list[str]) -> list[str]:
     return [] if "--learning_rate" in words else ["--learning_rate", "0.02", "--warmup_steps", "0"]
 
 
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the launcher tells a process that it starts, by name of the variable."""
+    folder = tmp_path_factory.mktemp("launched")
+    (folder / "show.py").write_text("import json, os; print(json.dumps(dict(os.environ)))", encoding="utf-8")
+    *_, last = run("accelerate launch show.py", folder).stdout.splitlines()
+    found: dict[str, str] = json.loads(last)
+    changed = {name: value for name, value in found.items() if environment(folder).get(name) != value}
+    assert changed["ACCELERATE_MIXED_PRECISION"] == "no"
+    return changed
+
+
 @pytest.mark.parametrize("command", commands("accelerate"))
-def test_accelerate_command(command: str, accelerate: Path, tiny_model_folder: Path) -> None:
+def test_accelerate_command(
+    command: str, accelerate: Path, tiny_model_folder: Path, here: Here, request: pytest.FixtureRequest
+) -> None:
     words = shlex.split(command)
     if command == ON_TWO_PROCESSES:
         path = accelerate / "hf-home" / "accelerate" / "default_config.yaml"
         path.parent.mkdir(parents=True)
         path.write_text(yaml.safe_dump(TWO_PROCESSES), encoding="utf-8")
     small = ["--max_steps", "2", "--gen_every_n_steps", "1", "--gen_max_new_tokens", "8"]
-    run(command, accelerate, *small, *faster(words))
+    if command in (ON_ONE_PROCESS, ON_TWO_PROCESSES):
+        run(command, accelerate, *small, *faster(words))
+    else:
+        script = command.removeprefix("accelerate launch ")
+        here(f"python {script}", accelerate, *small, *faster(words), told=request.getfixturevalue("told"))
     assert rows_per_step(accelerate / ("outputs_lora" if "lora_train_config.yaml" in words else "outputs")) == (
         2 if command == ON_TWO_PROCESSES else 1
     )
