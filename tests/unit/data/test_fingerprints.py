@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -74,3 +75,15 @@ def test_a_vocabulary_is_not_written_out_where_its_files_are_at_hand(
     fingerprint_tokenizer(made)
     has_merges = ['"merges"' in text for text in hashed]
     assert has_merges == [False, True]
+
+
+def test_a_model_that_reads_little_is_not_warned_of(
+    tiny_tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The text that a tokenizer is known by is never read by a model, so its length is nobody's concern."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_folder, model_max_length=8)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    fingerprint_tokenizer(tokenizer)
+    assert caplog.messages == []
+    tokenizer("a text that is too long for it, as the library says")
+    assert "longer than the specified maximum" in caplog.text
