@@ -14,6 +14,8 @@ from sft.data.encode import Encoded, Encoder
 from sft.data.types import Example, Source
 from sft.errors import RowError
 
+NOTHING_PRECEDES = "no trained tokens: what is trained is the first token, which nothing precedes"
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -120,11 +122,13 @@ def _mask(
         mask[first:last] = 1
         if weights is not None:
             weights[first:last] = stretch.weight
-        if first >= last:
-            raise RowError(source, "no trained tokens: what is trained is the first token, which nothing precedes")
+        if first >= last and is_exact:
+            raise RowError(source, NOTHING_PRECEDES)
         texts.append(text[start:end] if start else encoder.decode(encoded.ids[first:last]))
         if is_exact:
             _check_stretch(encoder, encoded.ids[first:last], texts[-1], stretch, source)
+    if not mask.any():
+        raise RowError(source, NOTHING_PRECEDES)
     return mask, weights, tuple(texts)
 
 

@@ -90,6 +90,14 @@ def test_everything_with_a_system_message_that_is_written_within_the_question(ne
         Renderer(tokenizer, train_on="everything").render(kept)
 
 
+def test_everything_of_a_conversation_that_begins_with_a_message_of_one_token(new_tokenizer: Any) -> None:
+    turns = (Message(role="user", content="0"), Message(role="assistant", content="one two"))
+    tokenizer = new_tokenizer("{% for m in messages %}{{ m.content }}{% endfor %}")
+    renderer = Renderer(tokenizer, train_on="everything", append_eos=True)
+    (example,) = renderer.render(Conversation(messages=turns, source=SOURCE))
+    assert example.loss_mask.tolist() == [0] + [1] * (len(example) - 1)
+
+
 def test_everything_leaves_out_turns_that_say_so(new_tokenizer: Any) -> None:
     tokenizer = new_tokenizer()
     messages = (user("What is two?", train=False), answer("one one"), user("three", weight=0.0), answer("two"))
