@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from sft.config import SFTConfig
 from sft.training.metrics_file import read_metrics
+from sft.training.out_of_memory import fewer_at_a_time
 from sft.training.run import run_training
 
 from .conftest import Pair
@@ -71,6 +72,8 @@ FACES = {"DDP": "DistributedDataParallel", "FSDP2": "FSDPQwen3ForCausalLM", "ZeR
 
 RESUMED = ("full", "lora")
 FINISHED = ("FSDP2 full", "ZeRO-3 lora")
+SMALLER = ("FSDP2 full", "ZeRO-2 full", "ZeRO-3 lora")
+"""Gone on with as the message of a run says that had no more memory: half the rows at a time, twice as often."""
 TRAINED = [f"{strategy} {kind}" for strategy in STRATEGIES for kind in RESUMED] + ["FSDP2 packed", "ZeRO-3 packed"]
 TRAINED_IN_HEAD = sum(name.startswith(("FSDP2", "ZeRO-3")) for name in TRAINED)
 STOP = 4
@@ -129,6 +132,13 @@ def _make_runs(root: Path, settings: Mapping[str, Any], pair: Pair) -> None:
             again[name] = {**options, "merged_dir": None}
         if name in FINISHED:
             again[f"{name} finished"] = {**options, "merged_dir": None, "+remove": [str(folder / "final_model")]}
+        if name in SMALLER:
+            smaller = {**options, "merged_dir": None, "output_dir": f"{options['output_dir']} smaller"}
+            rows, slices = options["per_device_train_batch_size"], options["gradient_accumulation_steps"]
+            fewer = fewer_at_a_time(rows, slices)
+            assert fewer is not None
+            smaller["per_device_train_batch_size"], smaller["gradient_accumulation_steps"] = fewer
+            again[f"{name} smaller"] = {**smaller, "+resume": str(straight)}
     (root / "second").mkdir()
     pair.run(root / "second", again)
 
@@ -205,6 +215,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(runs: Path, strategy: str, kind:
     straight, again = weights(runs / f"{name} straight" / "final_model"), weights(runs / name / "final_model")
     assert straight.keys() == again.keys()
     assert all(torch.equal(straight[name], again[name]) for name in straight)
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_a_run_without_memory_goes_on_with_fewer_rows_at_a_time(runs: Path, name: str) -> None:
+    """No option is changed by name: the same rows make a step. Sums are taken in other groups."""
+    skip_unless_tried(name.split()[0])
+    folder, straight = runs / f"{name} smaller", runs / f"{name} straight"
+    assert outcome(runs, "second", f"{name} smaller")["resumed_from"].endswith(f"checkpoint-{STOP}")
+    assert losses(folder) == pytest.approx(losses(straight), rel=1e-5)
+    assert_same_weights(folder / "final_model", straight / "final_model")
 
 
 @pytest.mark.parametrize("name", FINISHED)

@@ -6,7 +6,8 @@ gradient is thrown away and the step begins again.
 
 Processes of DDP agree on it (``exchange.py``): where one has run out, all of them cut, and all begin the step again.
 Under FSDP, DeepSpeed and shared rows a process that runs out leaves the others in the middle of an exchange, which
-nothing but their timeout ends; there the run ends with a message.
+nothing but their timeout ends; and TRL's batches of pairs are not cut. There the run ends with a message, which says
+with what it can be started again.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class RetryingTrainer(GuardedTrainer):
             return self._together(model.module, num_items_in_batch)
         loss, said = self._attempt(model, [inputs], num_items_in_batch)
         while said is not None:
-            if self.args.world_size > 1:
+            if self.args.world_size > 1 or not self._can_split():
                 raise OutOfMemory(self._apart(said))
             self._make_smaller(said)
             _, said = self._attempt(model, self._slices[:-1], num_items_in_batch)
@@ -70,10 +71,12 @@ class RetryingTrainer(GuardedTrainer):
 
     def _can_agree(self, model: DistributedDataParallel) -> bool:
         """Whether processes that train together can do a step again together: no one waits for another within it."""
-        can_split = type(self).split is not RetryingTrainer.split
         shares_rows = self.mesh.processes > self.mesh.row_groups
-        waits = not can_split or shares_rows or self.guard is None
+        waits = not self._can_split() or shares_rows or self.guard is None
         return not waits and is_exchanged_at_end(model, self.state.global_step)
+
+    def _can_split(self) -> bool:
+        return type(self).split is not RetryingTrainer.split
 
     def _together(self, bare: Any, num_items_in_batch: Any) -> Tensor:
         """A slice on each of several processes; after the last one of a step, its gradient on all of them."""
@@ -142,14 +145,31 @@ class RetryingTrainer(GuardedTrainer):
         )
 
     def _apart(self, said: str) -> str:
+        """With what the run goes on: fewer rows at a time, and as many in a step."""
+        rows, slices = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps
+        where = f", rank {self.args.process_index}" if self.args.world_size > 1 else ""
+        fewer = fewer_at_a_time(rows, slices)
+        if fewer is None:
+            return self._too_large(f"{said}{where}")
+        why = "Its batches cannot be cut while it trains."
+        if self.args.world_size > 1:
+            why = (
+                "The others are waiting for it in the middle of the step, where weights, rows or gradients are being "
+                "exchanged: they cannot begin it again."
+            )
+        in_file = " (and where the DeepSpeed file has these numbers, there)" if self.is_deepspeed_enabled else ""
         return (
-            f"step {self.state.global_step + 1}: out of memory on rank {self.args.process_index} ({said}). The others "
-            "are waiting for it in the middle of the step, where weights, rows or gradients are being exchanged: they "
-            "cannot begin it again. Start again with half of per_device_train_batch_size = "
-            f"{self.args.per_device_train_batch_size} and twice gradient_accumulation_steps = "
-            f"{self.args.gradient_accumulation_steps}: the same rows make a step, and the run goes on from its "
-            "last checkpoint."
+            f"step {self.state.global_step + 1}: out of memory ({said}{where}). {why} "
+            "Start the same command again with "
+            f"--per_device_train_batch_size {fewer[0]} --gradient_accumulation_steps {fewer[1]} instead of {rows} and "
+            f"{slices}{in_file}: the same rows make a step, and the run goes on from its last checkpoint."
         )
+
+
+def fewer_at_a_time(rows: int, slices: int) -> tuple[int, int] | None:
+    """At most half as many rows in a slice and as many more slices, with the same rows in a step; None for one row."""
+    fewer = next((less for less in range(rows // 2, 0, -1) if rows * slices % less == 0), None)
+    return None if fewer is None else (fewer, rows * slices // fewer)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
