@@ -95,6 +95,9 @@ def _translate_subsets(draft: Draft, key: str, raw: RawValue) -> None:
     """Names with commas between them, as LongBench writes them."""
     words = raw.value if isinstance(raw.value, list) else str(raw.value).split(",")
     given = [str(word).strip() for word in words if str(word).strip()]
+    if not given:
+        draft.refuse(key, "names no subset; write all, or names with commas between them: qmsum,hotpotqa", raw.origin)
+        return
     renamed = [f"{name} is {SUBSETS[name]}" for name in given if name in SUBSETS]
     names = list(dict.fromkeys(SUBSETS.get(name, name) for name in given))
     draft.give(key, replace(raw, value=names), NAMES[key], ", ".join(renamed))

@@ -35,7 +35,7 @@ class EvaluationProgress:
 
     def __str__(self) -> str:
         if self.seconds_left is None:
-            return f"{self.task}: {self.total} rows are asked"
+            return f"{self.task}: {'1 row is' if self.total == 1 else f'{self.total} rows are'} asked"
         left = clock(self.seconds_left)
         return f"{self.task}: {self.done}/{self.total} answered, {self.samples_per_second:.2f} samples/s, {left} left"
 

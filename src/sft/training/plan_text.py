@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sft.data.bad_rows import BAD_ROWS
 from sft.data.report import DataReport, count_reasons, histogram
 from sft.training.plan import Plan
+
+MOST_FORMATS = 4
+"""Sources of one format that have a line each."""
 
 
 def describe_plan(plan: Plan) -> str:
@@ -14,7 +18,7 @@ def describe_plan(plan: Plan) -> str:
     report = plan.data.train.report
     so_far = "" if plan.stream is None or plan.stream.is_whole else "so far "
     lines = [("data", f"{so_far}{report.rows:,} rows -> {describe_examples(report, plan.stage)}")]
-    lines += [("format", f"{path}: {how}") for path, how in report.formats.items()]
+    lines += [("format", text) for text in describe_formats(report.formats)]
     lines += [("note", note) for note in report.notes]
     lines += describe_left_out(report, plan.data.cache.folder / "train")
     share = report.trained_tokens / report.tokens
@@ -37,9 +41,25 @@ def describe_plan(plan: Plan) -> str:
         lines.append(("evaluation", f"{describe_examples(held, plan.stage)}, {held.trained_tokens:,} trained tokens"))
     counted = "rows" if plan.batches is None else "batches"
     each = f" ({plan.steps_per_epoch:,} per epoch)" if plan.stream is None else ""
+    if plan.rows_per_step == 1:
+        counted = counted.removesuffix("es" if counted == "batches" else "s")
     lines.append(("steps", f"{plan.steps:,} of {plan.rows_per_step} {counted} each{each}"))
     lines.append(("prepared", f"{'from the cache' if plan.data.cache.hit else 'now'}: {plan.data.cache.why}"))
     return "\n".join(f"  {name:<11}{text}" for name, text in lines)
+
+
+def describe_formats(formats: Mapping[str, str]) -> list[str]:
+    """How rows are written, source by source; many sources that are written alike share a line."""
+    alike: dict[str, list[str]] = {}
+    for path, how in formats.items():
+        alike.setdefault(how, []).append(path)
+    lines = []
+    for how, paths in alike.items():
+        if len(paths) > MOST_FORMATS:
+            lines.append(f"{paths[0]} and {len(paths) - 1} others: {how}")
+        else:
+            lines += [f"{path}: {how}" for path in paths]
+    return lines
 
 
 def describe_left_out(report: DataReport, folder: Path) -> list[tuple[str, str]]:

@@ -233,3 +233,10 @@ def test_a_file_is_never_taken_for_a_command_line() -> None:
 def test_the_default_that_a_message_names_is_that_of_train_py(words: str, default: str) -> None:
     with pytest.raises(ConfigError, match=rf"The default is {re.escape(default)}\."):
         config_from_words(["--model_name", "m", *words.split()], "longbench_args")
+
+
+@pytest.mark.parametrize("value", ["", " , "])
+def test_subsets_that_are_none_are_refused_in_the_words_of_train_py(value: str) -> None:
+    """What was said was that data_path is missing, which is no word of its users."""
+    with pytest.raises(ConfigError, match=r"^--train_datasets: names no subset; write all, or names"):
+        config_from_words(["--model_name", "m", "--train_datasets", value], "longbench_args")

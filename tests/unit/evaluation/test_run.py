@@ -206,6 +206,7 @@ def test_progress_says_how_fast_and_how_long(stories_tokenizer: Any, places: Tas
     line = EvaluationProgress(task="qmsum", done=50, total=200, seconds=25.0)
     assert str(line) == "qmsum: 50/200 answered, 2.00 samples/s, 01:15 left"
     assert str(replace(line, done=0)) == "qmsum: 200 rows are asked"
+    assert str(replace(line, done=0, total=1)) == "qmsum: 1 row is asked"
 
 
 def test_stems_are_the_models_name_without_what_no_file_name_holds() -> None:

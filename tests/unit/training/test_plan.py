@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from sft.config import SFTConfig
 from sft.data.prepare import prepare
 from sft.training.plan import Plan, make_plan
-from sft.training.plan_text import describe_plan
+from sft.training.plan_text import describe_formats, describe_plan
 
 
 @pytest.fixture
@@ -55,4 +55,15 @@ def test_steps_of_batches_by_tokens_are_known_beforehand(plan: Any) -> None:
     widest = [max(found.train_computed[row] for row in batch) * len(batch) for batch in found.batches]
     assert max(widest) <= 512
     assert f"{len(found.batches)} by tokens" in describe_plan(found)
-    assert f"{found.steps} of 1 batches each" in describe_plan(found)
+    assert f"{found.steps} of 1 batch each" in describe_plan(found)
+
+
+def test_many_sources_of_one_format_share_a_line() -> None:
+    """LongBench's 21 subsets took 21 lines that said the same."""
+    tasks = {f"longbench/{number}": "rows of the task" for number in range(21)}
+    assert describe_formats({**tasks, "a.json": "alpaca"}) == [
+        "longbench/0 and 20 others: rows of the task",
+        "a.json: alpaca",
+    ]
+    few = {"a.json": "alpaca", "b.json": "alpaca"}
+    assert describe_formats(few) == ["a.json: alpaca", "b.json: alpaca"]
