@@ -22,11 +22,7 @@ from sft.training.checkpoints.space import num_saves, require_space
 from sft.training.data_summary import keep_summary
 from sft.training.launch import announce, is_main_process
 from sft.training.method import describe_method
-from sft.training.parallel import (
-    StrategyInForce,
-    describe_strategy,
-    refuse_other_shards,
-)
+from sft.training.parallel import refuse_other_shards
 from sft.training.peers import told_by_first
 from sft.training.plan import Plan
 from sft.training.plan_text import describe_plan
@@ -35,6 +31,7 @@ from sft.training.report_page import leave_page
 from sft.training.run_log import end_log, keep_log
 from sft.training.starts import describe_command, starts_of
 from sft.training.strategy import AskedStrategy
+from sft.training.strategy_in_force import StrategyInForce, describe_strategy
 from sft.training.upload import upload
 
 

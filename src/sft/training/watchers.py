@@ -6,11 +6,11 @@ from pathlib import Path
 
 from sft.training.assembled import AssembledRun
 from sft.training.memory.measured import Before, MemoryWatch
-from sft.training.parallel import StrategyCheck
 from sft.training.report_page import ReportPage
 from sft.training.run_record import note_strategy
 from sft.training.save import ModelSaver
 from sft.training.strategy import AskedStrategy
+from sft.training.strategy_in_force import StrategyCheck
 from sft.training.upload import uploads_while_training
 
 
