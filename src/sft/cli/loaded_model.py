@@ -13,6 +13,7 @@ from sft.export.adapted import generation_config_of, load_adapted, load_tokenize
 from sft.export.adapter import Adapter, is_adapter, read_adapter
 from sft.export.fit import check_fit, read_base_config
 from sft.export.quantised import load_over_quantised
+from sft.models.cpu_products import multiply_quickly
 from sft.models.load import explain_load_failure, load_model
 from sft.models.precision import DTYPES
 from sft.models.quantization import Quantization, is_quantised, read_quantization
@@ -51,10 +52,13 @@ def load_for_use(
         UserError: one of them cannot be loaded, or they do not fit.
     """
     if adapter is not None:
-        return _load_pair(read_adapter(adapter), model, dtype, bits, trust_remote_code)
+        loaded, tokenizer = _load_pair(read_adapter(adapter), model, dtype, bits, trust_remote_code)
+        multiply_quickly(loaded)
+        return loaded, tokenizer
     _check_folder(model)
     quantization = None if bits is None else Quantization(bits=bits)
     loaded = load_model(model, dtype=dtype, quantization=quantization, trust_remote_code=trust_remote_code).eval()
+    multiply_quickly(loaded)
     return loaded, _load_tokenizer(model, trust_remote_code)
 
 
