@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -147,7 +147,7 @@ def follow(
     conditions = _conditions(config, strategy, place, tokenizer)
     model_config = read_model_config(config)
     try:
-        with _quiet():
+        with _quiet(), _whole(strategy):
             traced = _trace(config, model_config, batch, _evaluated(config, plan), conditions)
     except Exception as error:
         raise Unknown(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
@@ -162,7 +162,7 @@ def put_together(config: SFTConfig, followed: Followed, strategy: AskedStrategy,
     if half and _engine_casts(strategy):
         trained = tuple(replace(weight, itemsize=4) for weight in trained)
     states = optimizer_bytes(config.optim, trained, on_accelerator=place.on_accelerator)
-    held = held_by_each(traced, states, strategy, half=half)
+    held = held_by_each(traced, states, strategy, half=half, on_accelerator=place.on_accelerator)
     on_host = states.paged and place.on_accelerator
     stays = {
         "weights": held.weights,
@@ -175,14 +175,16 @@ def put_together(config: SFTConfig, followed: Followed, strategy: AskedStrategy,
     }
     share = held.gradients / max(1, traced.gradients)
     step = {kind: int(size * (share if kind == "gradients" else 1)) for kind, size in traced.step.items()}
+    step["gradients"] = max(held.buffered, step.get("gradients", 0))
+    gathering = {"sharing": held.sharing + held.gathered}
     moments = [
-        Moment("forward and backward", stays | step),
-        Moment("the optimizer's step", stays | {"gradients": held.gradients, "activations": held.step}),
+        Moment("forward and backward", stays | step | gathering),
+        Moment("the optimizer's step", stays | {"gradients": held.gradients + held.copied, "activations": held.step}),
     ]
     if traced.evaluation:
-        moments.append(Moment("evaluation", stays | traced.evaluation))
+        moments.append(Moment("evaluation", stays | {"gradients": held.buffered} | traced.evaluation | gathering))
     if answers := generation_bytes(config, model_config):
-        moments.append(Moment(ANSWERS, stays | {"answers": answers}))
+        moments.append(Moment(ANSWERS, stays | {"answers": answers} | gathering))
     first = max(moments[0].total - stays["optimizer"], moments[1].total)
     keeps = not place.on_accelerator and config.keep_cpu_memory and is_glibc()
     counts_holes = keeps and strategy.name == ALONE and bool(traced.course)
@@ -291,6 +293,15 @@ def _notes(config: SFTConfig, held: Held, model_config: Any, *, holes: bool, is_
     if model_type_of(model_config) in STEP_BY_STEP:
         notes.append("its state is counted in plain PyTorch; the kernels of mamba_ssm need less")
     return tuple(notes)
+
+
+def _whole(strategy: AskedStrategy) -> AbstractContextManager[None]:
+    """Under ZeRO-3 transformers would have every process build the model in pieces; a skeleton has none."""
+    if strategy.name != "ZeRO-3":
+        return nullcontext()
+    from sft.training.gather import loading_whole_models  # a second of imports, which no other strategy needs
+
+    return loading_whole_models()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sft.export.memory import PeakMemory, code_memory, resident_memory
+from sft.export.memory import PeakMemory, code_memory, resident_memory, return_freed_memory
 from sft.export.merge_result import describe_bytes
 from sft.training.launch import announce, is_main_process
 from sft.training.memory.fit import DOUBT, Fit
@@ -31,7 +31,8 @@ class Before:
 
     @classmethod
     def now(cls) -> Before:
-        """As it is now."""
+        """As it is now, but for what was freed: what comes would use it again, and not be seen."""
+        return_freed_memory()
         return cls(resident_memory() or 0, code_memory())
 
 
@@ -46,10 +47,11 @@ class Gauge:
         self._resident = PeakMemory()
 
     def start(self) -> None:
-        """Forget what was before."""
+        """Forget what was before, and what loading the model left free."""
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         else:
+            return_freed_memory()
             self._resident.__enter__()
 
     def read(self) -> int | None:

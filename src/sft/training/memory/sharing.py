@@ -16,8 +16,11 @@ ZERO_BUCKET = 500_000_000
 ZERO3_LIVE = 1_000_000_000
 """DeepSpeed's own number of elements that it keeps gathered at a time."""
 
-FSDP_LAYERS_GATHERED = 2
-"""The layer that computes and the one that is fetched meanwhile."""
+FSDP_LAYERS_GATHERED = 3
+"""The layer that computes, and the one that is fetched meanwhile: as it arrives, and as it is laid out."""
+
+FSDP_GRADIENTS = 2
+"""Copies of a layer's gradients: as autograd made them, and laid out to be added up over the processes."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,34 @@ class Held:
     """All that are there at the end of the backward pass."""
     optimizer: int
     step: int
-    """While the optimizer takes a step."""
+    """While the optimizer takes a step, beside the gradients."""
+    copied: int = 0
+    """Of gradients once more, in full precision and in one piece, by which a step is taken."""
+    buffered: int = 0
+    """Of the gradients those that lie in a buffer of their own all the time."""
     sharing: int = 0
-    """What is gathered of other devices' shares, and buffers for the exchange."""
+    """Buffers for the exchange."""
+    gathered: int = 0
+    """Of other devices' shares, in forward and backward."""
     host: int = 0
     """In the memory of the machine, where that is not the device's."""
     notes: tuple[str, ...] = ()
 
 
-def held_by_each(traced: Traced, states: OptimizerBytes, strategy: AskedStrategy, *, half: bool) -> Held:
+def held_by_each(
+    traced: Traced, states: OptimizerBytes, strategy: AskedStrategy, *, half: bool, on_accelerator: bool
+) -> Held:
     """Each device's part.
 
     Args:
         traced: with the weights in the precision of the computation, where the engine turns them into it.
         states: of weights in full precision, where the engine keeps such.
         half: the run computes in bfloat16 or float16.
+        on_accelerator: tensors lie in a memory of its own, where a buffer takes its place at once.
     """
     whole = Held(traced.weights, traced.gradients, states.states, states.step)
     if strategy.is_deepspeed:
-        return _zero(traced, states, strategy, half=half)
+        return _zero(traced, states, strategy, half=half, on_accelerator=on_accelerator)
     if strategy.is_fsdp:
         return _fsdp(traced, states, strategy, half=half)
     if strategy.name == "TP":
@@ -55,19 +67,21 @@ def held_by_each(traced: Traced, states: OptimizerBytes, strategy: AskedStrategy
     return whole if strategy.name == ALONE else replace(whole, sharing=traced.gradients)  # DDP's buckets
 
 
-def _zero(traced: Traced, states: OptimizerBytes, strategy: AskedStrategy, *, half: bool) -> Held:
+def _zero(traced: Traced, states: OptimizerBytes, strategy: AskedStrategy, *, half: bool, on_accelerator: bool) -> Held:
     """DeepSpeed: shares of a full-precision copy of what is trained, beside weights that each holds or gathers."""
     zero = _zero_section(strategy)
     stage, size = int(strategy.name.removeprefix("ZeRO-")), strategy.num_processes
     wide, trained = (2 if half else 4), sum(weight.elements for weight in traced.trained)
     part = 1 / size if stage else 1.0
+    gradients = wide * trained * (part if stage >= 2 else 1)
     states_and_copy = states.states * part + (4 * trained * part if half or stage else 0)
-    bucket = min(trained, _number(zero, "reduce_bucket_size", ZERO_BUCKET))
-    buffers = wide * bucket * (2 if zero.get("overlap_comm") else 1) if stage else traced.gradients
+    buffers = traced.gradients
+    if stage:
+        bucket = _zero_buckets(zero, stage, traced.hidden_size)
+        buffers = wide * (bucket if on_accelerator else min(bucket, trained))  # a CPU has no page for what is not used
     gathered = 0
     if stage == 3:
         gathered = wide * min(traced.elements, _number(zero, "stage3_max_live_parameters", ZERO3_LIVE))
-    gradients = wide * trained * (part if stage >= 2 else 1) + (4 * trained * part if half and stage else 0)
     weights = traced.weights * (part if stage == 3 else 1)
     host, notes = 0.0, []
     if "offload_optimizer" in zero:
@@ -81,10 +95,20 @@ def _zero(traced: Traced, states: OptimizerBytes, strategy: AskedStrategy, *, ha
         gradients=int(gradients),
         optimizer=int(states_and_copy),
         step=int(states.step * part),
-        sharing=int(buffers + gathered),
+        copied=int(4 * trained * part if half or stage else 0),
+        buffered=int(gradients) if stage == 3 else 0,
+        sharing=int(buffers),
+        gathered=int(gathered),
         host=int(host),
         notes=tuple(notes),
     )
+
+
+def _zero_buckets(zero: Mapping[str, Any], stage: int, hidden_size: int) -> int:
+    """Elements of the buckets in which gradients are reduced; "auto" is what transformers makes of it."""
+    asked = zero.get("reduce_bucket_size", ZERO_BUCKET)
+    bucket = hidden_size**2 if asked == "auto" else _number(zero, "reduce_bucket_size", ZERO_BUCKET)
+    return bucket * (2 if zero.get("overlap_comm", stage == 3) else 1)
 
 
 def _fsdp(traced: Traced, states: OptimizerBytes, strategy: AskedStrategy, *, half: bool) -> Held:
@@ -100,7 +124,7 @@ def _fsdp(traced: Traced, states: OptimizerBytes, strategy: AskedStrategy, *, ha
         gradients=int((traced.gradients + widened) / size),
         optimizer=int(states.states / size),
         step=int(states.step / size),
-        sharing=int((gathered + of_a_layer) / mesh.tensor),
+        gathered=int((gathered + FSDP_GRADIENTS * of_a_layer) / mesh.tensor),
     )
 
 

@@ -70,6 +70,8 @@ class Traced:
     """The same as ``step`` of a forward pass without gradients; empty where there is none."""
     course: tuple[Event, ...] = ()
     """What forward and backward made and freed, in order; empty: it is not known."""
+    hidden_size: int = 0
+    """Of the model, by which sizes of buffers are chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,7 @@ def trace_step(
             step=step,
             evaluation=evaluation,
             course=run.course,
+            hidden_size=getattr(model_config.get_text_config(), "hidden_size", 0),
         )
 
 

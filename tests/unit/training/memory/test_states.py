@@ -80,7 +80,9 @@ def test_embeddings_stay_in_32_bits_and_unknown_optimizers_are_said() -> None:
     assert (unknown.is_known, unknown.states) == (False, 2 * weight.bytes)
 
 
-def shared(name: str, processes: int, *, half: bool = True, values: dict[str, Any] | None = None) -> Any:
+def shared(
+    name: str, processes: int, *, half: bool = True, values: dict[str, Any] | None = None, on_accelerator: bool = False
+) -> Any:
     elements = 1_000_000
     traced = Traced(
         weights=2 * elements if half else 4 * elements,
@@ -91,17 +93,18 @@ def shared(name: str, processes: int, *, half: bool = True, values: dict[str, An
         gradients=2 * elements if half else 4 * elements,
         step={},
         evaluation={},
+        hidden_size=100,
     )
     states = OptimizerBytes(states=8 * elements, step=0, paged=False, is_known=True)
     deepspeed = DeepSpeedSettings({"zero_optimization": values or {}}, 2) if name.startswith("ZeRO") else None
     strategy = AskedStrategy(name, processes, "a test", deepspeed)
-    return held_by_each(traced, states, strategy, half=half), elements
+    return held_by_each(traced, states, strategy, half=half, on_accelerator=on_accelerator), elements
 
 
 @pytest.mark.parametrize("processes", [2, 8, 64])
 def test_zero_2_is_near_deepspeeds_own_figure(processes: int) -> None:
     held, elements = shared("ZeRO-2", processes)
-    total = held.weights + held.gradients + held.optimizer + held.sharing
+    total = held.weights + held.gradients + held.copied + held.optimizer + held.sharing
     # estimate_zero2_model_states_mem_needs: 4 bytes a weight, and 16 shared out
     assert total == pytest.approx(4 * elements + 16 * elements / processes, rel=0.1)
 
@@ -122,3 +125,24 @@ def test_offloaded_states_lie_in_the_memory_of_the_machine() -> None:
     assert held.optimizer == 0
     assert held.host == 12 * elements / 2
     assert held.notes
+
+
+def test_a_bucket_left_to_transformers_is_as_it_fills_it() -> None:
+    """Without that every bucket was taken for one as large as the model."""
+    for stage, buffers in ((2, 1), (3, 2)):  # ZeRO-3 reduces one while the next fills
+        held, _ = shared(f"ZeRO-{stage}", 2, values={"reduce_bucket_size": "auto"})
+        assert held.sharing == 2 * 100 * 100 * buffers
+
+
+def test_a_gpu_holds_a_bucket_that_is_larger_than_the_model() -> None:
+    values = {"reduce_bucket_size": 5_000_000}
+    held, elements = shared("ZeRO-2", 2, values=values)
+    assert held.sharing == 2 * elements
+    assert shared("ZeRO-2", 2, values=values, on_accelerator=True)[0].sharing == 2 * 5_000_000
+
+
+def test_zero_3_gathers_no_more_than_it_may_keep() -> None:
+    held, elements = shared("ZeRO-3", 4)
+    assert held.gathered == 2 * elements
+    assert shared("ZeRO-3", 4, values={"stage3_max_live_parameters": 1000})[0].gathered == 2000
+    assert held.buffered == held.gradients == 2 * elements / 4
