@@ -58,5 +58,5 @@ for word in "$@"; do
     [[ "$word" == --* ]] && without "${word%%=*}"
 done
 
-exec "${PYTHON:-python}" -m torch.distributed.run --nproc_per_node="$NPROC_PER_NODE" \
+exec "${PYTHON:-python}" -m sft.cli.launcher --nproc_per_node="$NPROC_PER_NODE" \
     --master_port="${MASTER_PORT:-29501}" -m sft train --dialect llama_factory "${words[@]}" "$@"

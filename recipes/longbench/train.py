@@ -36,7 +36,7 @@ def start() -> int:
     if "-h" in words or "--help" in words:
         print(__doc__)
     elif is_complete(words) and (processes := num_processes(gpus)) > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        launcher = [sys.executable, "-m", "sft.cli.launcher", "--standalone", f"--nproc_per_node={processes}"]
         os.execv(sys.executable, [*launcher, __file__, *words])
     return sft(["train", "--dialect", "longbench_args", *words])
 

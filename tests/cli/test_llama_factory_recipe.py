@@ -234,7 +234,7 @@ def test_several_processes_are_started_by_torchrun(recipe: Path, monkeypatch: py
         monkeypatch.setenv(name, value)
     assert run_cli("llamafactory-cli train x.yaml lora_rank=4", recipe, monkeypatch) == 0
     assert started[0][1:] == [
-        "-m", "torch.distributed.run", "--nnodes=2", "--node_rank=1", "--master_addr=10.0.0.1", "--master_port=29500",
+        "-m", "sft.cli.launcher", "--nnodes=2", "--node_rank=1", "--master_addr=10.0.0.1", "--master_port=29500",
         "--nproc_per_node=1", "-m", "sft", "train", "x.yaml", "lora_rank=4",
     ]  # fmt: skip
 
