@@ -26,8 +26,9 @@ def describe_result(result: RunResult, width: int | None) -> str:
     """
     story = read_run(result.output_dir)
     page = result.output_dir / PAGE
+    steps = "1 step" if result.steps == 1 else f"{result.steps:,} steps"
     lines = [
-        f"done: {result.steps:,} step{'' if result.steps == 1 else 's'}{', some of them before the resume' if result.resumed_from else ''}; "
+        f"done: {steps}{', some of them before the resume' if result.resumed_from else ''}; "
         f"{clock(result.seconds)} for training and saving",
         *describe_verdict(judge(story)),
         f"saved: {result.saved.model}",
