@@ -132,6 +132,7 @@ def test_values_of_a_chart_are_a_table_too(show: Show, runs: dict[str, Path]) ->
     page = show("quickstart").page
     figure = page.locator('[data-chart="loss"]')
     figure.locator("details summary").click()
+    figure.locator("tbody tr").first.wait_for()  # it is made when the part has opened
     logged = [json.loads(line) for line in (runs["quickstart"] / "metrics.jsonl").read_text().splitlines()]
     losses = {str(line["step"]): line["loss"] for line in logged if "loss" in line}
     rows = [row.locator("th, td").all_inner_texts()[:2] for row in figure.locator("tbody tr").all()]
