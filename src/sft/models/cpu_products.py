@@ -116,8 +116,21 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Both have to be contiguous, or the transpose of what is: of other layouts oneDNN makes a hundred times the work.
     """
+    return compiled_product(a, b, bias) if torch.compiler.is_compiling() else _product(a, b, bias)
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     made: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return made
+
+
+compiled_product = torch.library.custom_op("sft::product", _product, mutates_args=())
+"""The same, not looked into by torch.compile, whose own rule for oneDNN knows constant weights only."""
+
+
+@compiled_product.register_fake
+def _shape_of_product(a: Tensor, b: Tensor, _bias: Tensor | None) -> Tensor:
+    return a.new_empty(*a.shape[:-1], b.shape[0])
 
 
 def weight_gradient(above: Tensor, states: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -119,3 +120,13 @@ def test_a_pytorch_without_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="cpu_matmul = onednn, but this PyTorch was built without oneDNN"):
         multiply_quickly(nn.Linear(2, 2), "onednn")
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of the compiler
+def test_compiled_layers_multiply_by_it_too() -> None:
+    layer, states = nn.Linear(24, 40), torch.randn(9, 24)
+    quick = made_from(layer)
+    torch.compile(quick)(states).sum().backward()
+    layer(states).sum().backward()
+    torch.testing.assert_close(quick.weight.grad, layer.weight.grad)
