@@ -104,14 +104,22 @@ def fit_example(
     conversation: Conversation, example: Example, renderer: Renderer, config: SFTConfig, report: DataReport
 ) -> Iterator[Example]:
     """An example as it is or shortened; or none, which is counted with its reason."""
-    fitted = fit_length(conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong)
+    with renderer.trying():
+        fitted = fit_length(
+            conversation, example, renderer.render, max_length=config.max_length, overlong=config.overlong
+        )
     if isinstance(fitted, str):
+        renderer.note_kwargs(example.answer_kwargs, -1)
         report.drop(str(example.source), fitted, len(example))
         return
     if len(fitted) < config.min_length:
+        renderer.note_kwargs(example.answer_kwargs, -1)
         too_short = f"shorter than min_length {config.min_length}"
         report.drop(str(example.source), too_short, len(fitted), len(example))
         return
+    if fitted is not example:
+        renderer.note_kwargs(example.answer_kwargs, -1)
+        renderer.note_kwargs(fitted.answer_kwargs)
     report.cut += fitted is not example
     report.cut_tokens += len(example) - len(fitted)
     yield fitted

@@ -166,7 +166,8 @@ class QuickRenderer:
         for place in places[(count <= CHECKED_FIRST) | (count % CHECKED_EVERY == 0)].tolist():
             conversation = assembled.conversations[place]
             counts = self.full.counts.copy()
-            full = rendered_alone(self.full, conversation).examples
+            with self.full.trying():
+                full = rendered_alone(self.full, conversation).examples
             self.full.counts = counts
             if isinstance(full, RowError) or not _same([*assembled.run_of(place, place + 1)], full):
                 raise Differs(str(conversation.source))
@@ -177,7 +178,7 @@ class QuickRenderer:
         counts["split"] += times * (len(plan.shape) > 1)
         counts["examples"] += times * len(plan.shape)
         for example in plan.shape:
-            self.full.writer.note_kwargs(example.kwargs, times * example.num_answers)
+            self.full.note_kwargs(example.answer_kwargs, times)
 
 
 def _by_plan(plans: Sequence[Plan | None]) -> dict[Plan, Numbers]:

@@ -8,7 +8,9 @@ token. Every example is checked: what its trained tokens decode to is what the d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import jinja2
@@ -64,6 +66,8 @@ class Renderer:
         self.counts: Counter[str] = Counter()
         """``conversations`` rendered; how many were ``split``; ``examples``; how many of them hold ``special_text``
         that was kept plain, or were ``encoded_apart`` because a token straddled the border of a prompt."""
+        self._answer_kwargs: Counter[str] = Counter()
+        self._is_trying = False
         eos = str(tokenizer.eos_token or "") if append_eos else ""
         self.writer = Writer(self.control, stops, train_on=train_on, rewritten_history=rewritten_history, eos=eos)
 
@@ -99,7 +103,7 @@ class Renderer:
     @property
     def answer_kwargs(self) -> list[str]:
         """Template variables that answers were written with so far, each set of them once, as JSON text."""
-        return list(self.writer.answer_kwargs)
+        return list(+self._answer_kwargs)
 
     def generation_prompt(self, messages: Sequence[Message | Mapping[str, Any]], tools: Sequence[Any] = ()) -> str:
         """The text to generate an answer after, which chat and evaluation send.
@@ -144,7 +148,10 @@ class Renderer:
     def _render_chat(self, conversation: Conversation) -> list[Example]:
         control = None if self.allow_special_tokens else self.control
         chat = Chat.of(conversation, self.template, self.template_kwargs, control)
-        return [self._example(chat, written) for written in self.writer.write(chat)]
+        examples = [self._example(chat, written) for written in self.writer.write(chat)]
+        for example in () if self._is_trying else examples:
+            self.note_kwargs(example.answer_kwargs)
+        return examples
 
     # Plain text
 
@@ -199,7 +206,25 @@ class Renderer:
         source = chat.conversation.source
         example, is_straddled = make_example(self.encoder, uncovered, stretches, source, turn=turn, is_exact=is_exact)
         self._count(uncovered, is_straddled)
-        return example
+        return replace(example, answer_kwargs=written.answer_kwargs)
+
+    def note_kwargs(self, answer_kwargs: str | None, times: int = 1) -> None:
+        """Count template variables that answers were written with, of which ``generation_kwargs`` is made.
+
+        Args:
+            times: below 0 for examples that are not trained on after all.
+        """
+        if answer_kwargs is not None and times:
+            self._answer_kwargs[answer_kwargs] += times
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """While open, answers that are rendered do not count for ``generation_kwargs``."""
+        self._is_trying = True
+        try:
+            yield
+        finally:
+            self._is_trying = False
 
     def _compare_markers(
         self, chat: Chat, text: str, stretches: Sequence[Stretch], num_turns: int, kwargs: Mapping[str, Any]

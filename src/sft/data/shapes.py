@@ -9,9 +9,8 @@ row that holds one of them, or anything else unusual, is rendered in full.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
@@ -72,9 +71,8 @@ class ExampleShape:
 
     parts: tuple[Fixed | Hole, ...]
     turn: int | None
-    kwargs: Mapping[str, Any]
-    num_answers: int
-    """Trained turns that are answers."""
+    answer_kwargs: str | None
+    """See ``Written``."""
 
 
 Shape = tuple[ExampleShape, ...]
@@ -154,7 +152,7 @@ class Shapes:
                 if part is None:
                     return None
                 parts.append(part)
-        return ExampleShape(tuple(joined(parts)), written.turn, written.kwargs, len(written.stretches))
+        return ExampleShape(tuple(joined(parts)), written.turn, written.answer_kwargs)
 
     def _between(self, piece: str, prompt_length: int, contents: Sequence[str]) -> Fixed | Hole | None:
         """A stretch between added tokens, of which what follows ``prompt_length`` is trained."""

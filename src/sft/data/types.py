@@ -160,6 +160,10 @@ class Example:
     trained_turns: tuple[int, ...] = ()
     """Index of the message behind each entry of ``trained_text``."""
 
+    answer_kwargs: str | None = None
+    """Template variables that its answers were written with, as JSON text; None where it has no answer, and for
+    examples that were rendered by their shape."""
+
     def __len__(self) -> int:
         return len(self.input_ids)
 

@@ -7,7 +7,6 @@ before, each answer gets a text of its own.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +31,13 @@ class Written:
     """Template variables it was written with."""
     turn: int | None = None
     """Set where the conversation is split: the one message trained here."""
+    is_answered: bool = True
+    """Whether an answer that the model will be asked for was written with ``kwargs``."""
+
+    @property
+    def answer_kwargs(self) -> str | None:
+        """The template variables of its answers as JSON text; None where it has no answer."""
+        return as_text(self.kwargs) if self.is_answered else None
 
 
 class Writer:
@@ -53,8 +59,6 @@ class Writer:
         self.train_on = train_on
         self.rewritten_history = rewritten_history
         self.eos = eos
-        self.answer_kwargs: Counter[str] = Counter()
-        """Template variables that answers were written with, each set of them as JSON text."""
 
     def write(self, chat: Chat) -> list[Written]:
         """The texts of a conversation's examples, and what of them is trained.
@@ -72,11 +76,7 @@ class Writer:
                 f"{chat.conversation.source}: one sequence cannot show each answer as it will be generated: {whole}. "
                 "Set rewritten_history: split to train each answer as an example of its own."
             )
-        written = [self._alone(chat, found) for found in located] if isinstance(whole, str) else [whole]
-        for found in located:
-            if chat.is_answer(found.turn):
-                self.note_kwargs(found.kwargs)
-        return written
+        return [self._alone(chat, found) for found in located] if isinstance(whole, str) else [whole]
 
     def _trained_turns(self, conversation: Conversation) -> list[int]:
         messages = conversation.messages
@@ -110,13 +110,13 @@ class Writer:
                 text = self._with_eos(chat, found)
                 end = len(text)
             stretches.append(_stretch(chat, found, end))
-        return Written(text, tuple(stretches), kwargs)
+        return Written(text, tuple(stretches), kwargs, is_answered=chat.is_answer(answers[0].turn))
 
     def _alone(self, chat: Chat, found: Located) -> Written:
         """One example that ends with one trained turn."""
         text = found.text if found.end else self._with_eos(chat, found)
         stretch = _stretch(chat, found, found.end or len(text))
-        return Written(text, (stretch,), found.kwargs, turn=found.turn)
+        return Written(text, (stretch,), found.kwargs, turn=found.turn, is_answered=stretch.is_answer)
 
     def _marker_end(self, text: str, found: Located) -> int | None:
         """Where a turn ends that the template closes only with the marker of the next role: that is its stop token."""
@@ -140,18 +140,17 @@ class Writer:
             found = chat.locate(chat.last, self.control, self.stops)
             kwargs = found.kwargs
             text = found.text if found.end else self._with_eos(chat, found)
-            self.note_kwargs(found.kwargs)
         else:
             text = chat.write(len(chat.turns), kwargs)
         stretches = list(_every_turn(chat, text, kwargs, self.control))
         if not stretches:
             raise RowError(chat.conversation.source, "no trained tokens: every message has weight 0 or train: false")
-        return Written(text, tuple(stretches), kwargs)
+        return Written(text, tuple(stretches), kwargs, is_answered=chat.last > 0 and chat.is_answer(chat.last))
 
-    def note_kwargs(self, kwargs: Mapping[str, Any], times: int = 1) -> None:
-        """Count the template variables that answers were written with."""
-        if times:
-            self.answer_kwargs[json.dumps(dict(kwargs), sort_keys=True, default=str)] += times
+
+def as_text(kwargs: Mapping[str, Any]) -> str:
+    """Template variables as JSON text, the same for the same ones."""
+    return json.dumps(dict(kwargs), sort_keys=True, default=str)
 
 
 def agreed_kwargs(answer_kwargs: Sequence[str], without_any: Mapping[str, Any]) -> dict[str, Any]:
