@@ -54,15 +54,20 @@ class UploadWhileTraining(TrainerCallback):  # type: ignore[misc]
         place = Path(UPLOADING, str(step), Path(self.folder, self.saver.config.model_dir).absolute().name)
         try:
             self.saver.save(str(place), {"steps": step, "steps of the whole run": int(state.max_steps)})
-            if is_main_process():
-                self._add_checkpoint(args, step, self.folder / place)
-                self._begin(step, self.folder / place)
         except Exception as error:
             if not is_save_error(error):
                 raise
-            shutil.rmtree(self.folder / place.parent, ignore_errors=True)
-            warn(f"step {step}: nothing is uploaded, for the disk did not take the model: {error}")
+            self._give_up(step, error)
             self.saver.trainer.accelerator.wait_for_everyone()  # as saving would have
+            return
+        if not is_main_process():
+            return
+        try:
+            self._add_checkpoint(args, step, self.folder / place)
+        except OSError as error:
+            self._give_up(step, error)
+        else:
+            self._begin(step, self.folder / place)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -81,6 +86,10 @@ class UploadWhileTraining(TrainerCallback):  # type: ignore[misc]
             return
         name = "last-checkpoint" if strategy == "checkpoint" else checkpoint.name
         shutil.copytree(checkpoint, folder / name, copy_function=link_or_copy)
+
+    def _give_up(self, step: int, error: BaseException) -> None:
+        shutil.rmtree(self.folder / UPLOADING / str(step), ignore_errors=True)
+        warn(f"step {step}: nothing is uploaded, for the disk did not take the copy: {error}. The run goes on.")
 
     def _begin(self, step: int, folder: Path) -> None:
         repository = str(self.saver.trainer.hub_model_id)

@@ -15,6 +15,7 @@ import pytest
 from sft.cli.main import main
 from sft.errors import EXIT_DONE, EXIT_USER, ExportError
 from sft.export.hub import open_repository, push_folder
+from sft.training.save import ModelSaver
 
 TOKEN = "hf_" + "abcdefghij" * 3
 
@@ -152,13 +153,15 @@ def words_of_a_run(model: Path, data: Path, output: Path) -> list[str]:
 def test_a_run_leaves_model_and_card_on_the_hub(
     hub: Hub, tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "run"
-    assert main(words_of_a_run(tiny_model_folder, alpaca_file, output)) == EXIT_DONE
+    output, words = tmp_path / "run", words_of_a_run(tiny_model_folder, alpaca_file, tmp_path / "run")
+    words[words.index("--save_strategy") + 1] = "steps"
+    assert main([*words, "--save_steps", "1"]) == EXIT_DONE  # and what hub_strategy is by default
     printed = capsys.readouterr()
     assert f"uploaded: {hub.address}/me/tuned" in printed.out + printed.err
     there = hub.repositories["me/tuned"]
     here = {path.name: path.read_bytes() for path in (output / "final_model").iterdir()}
     assert {name: there[name] for name in here} == here
+    assert [set(sent) - {".gitattributes"} for sent in hub.commits["me/tuned"]] == [set(here)] * 2
     card = there["README.md"].decode()
     assert card.startswith("---\nlibrary_name: peft\n")
     assert "## Training" in card
@@ -181,51 +184,64 @@ def test_a_missing_right_is_told_before_anything_is_read(
     assert not (tmp_path / "cache").exists(), "the rows were prepared for nothing"
 
 
-def words_of_saves(model: Path, data: Path, output: Path, strategy: str) -> list[str]:
+def words_of_saves(model: Path, data: Path, output: Path, strategy: str, steps: int) -> list[str]:
     words = words_of_a_run(model, data, output)
     words[words.index("--save_strategy") + 1] = "steps"
-    words[words.index("--max_steps") + 1] = "2"
+    words[words.index("--max_steps") + 1] = str(steps)
     return [*words, "--save_steps", "1", "--hub_strategy", strategy, "--hub_always_push"]
 
 
-CHECKPOINTS = {"checkpoint": ["last-checkpoint"] * 2, "all_checkpoints": ["checkpoint-1", "checkpoint-2"]}
+def of_checkpoint(folder: Path, name: str) -> dict[str, bytes]:
+    """A checkpoint as it is to be under a name on the hub."""
+    return {f"{name}/{path.name}": path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
-def test_saves_send_what_the_end_sends(
-    strategy: str, hub: Hub, tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path
+def test_saves_send_what_the_end_sends_and_checkpoints_where_asked(
+    hub: Hub, tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    assert main(words_of_saves(tiny_model_folder, alpaca_file, output, strategy)) == EXIT_DONE
+    assert main(words_of_saves(tiny_model_folder, alpaca_file, output, "all_checkpoints", 2)) == EXIT_DONE
     *meanwhile, last = hub.commits["me/tuned"]
     assert len(meanwhile) == 2
     for step, sent in enumerate(meanwhile, start=1):
-        model = {name for name in sent if "/" not in name}
-        assert model == set(last), "another set of files than the end sends"
+        assert {name for name in sent if "/" not in name} == set(last), "another set of files than the end sends"
         assert f"| steps | {step} |" in sent["README.md"].decode()
-        below, here = CHECKPOINTS[strategy][step - 1], output / f"checkpoint-{step}"
         beside = {name: content for name, content in sent.items() if "/" in name}
-        assert beside == {f"{below}/{path.name}": path.read_bytes() for path in here.iterdir()}
+        assert beside == of_checkpoint(output / f"checkpoint-{step}", f"checkpoint-{step}")
     there = hub.repositories["me/tuned"]
     assert not [name for name in there if name.endswith((".bin", ".pt", ".pkl", ".pth"))]
     assert all(TOKEN.encode() not in content for content in there.values())
-    assert not list(output.glob("*.bin"))
-    assert {path.name for path in output.glob("*.safetensors")} == set(), "the run folder itself holds no model"
+    assert not [path for path in output.iterdir() if path.suffix in (".bin", ".safetensors")], "it would be copied here"
     assert not (output / ".uploading").exists()
 
 
-def test_a_save_that_the_hub_refuses_costs_nothing_else(
-    hub: Hub, tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_save_that_hub_or_disk_refuse_costs_nothing_else(
+    hub: Hub,
+    tiny_model_folder: Path,
+    alpaca_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And a merged model takes the place of the adapters that were uploaded before it."""
+    save = ModelSaver.save
+
+    def save_or_not(self: ModelSaver, name: str, results: Any) -> Path:
+        if name.startswith(".uploading/2/"):
+            raise OSError(28, "No space left on device")
+        return save(self, name, results)
+
+    monkeypatch.setattr(ModelSaver, "save", save_or_not)
     hub.refuses_commits = 1
-    words = words_of_saves(tiny_model_folder, alpaca_file, tmp_path / "run", "every_save")
+    words = words_of_saves(tiny_model_folder, alpaca_file, tmp_path / "run", "checkpoint", 3)
     assert main([*words, "--quiet", "--merged_dir", "merged"]) == EXIT_DONE
     said = capsys.readouterr().err
     assert said.count("step 1: the hub did not take the model") == 1
     assert TOKEN not in said
-    (second, merged), there = hub.commits["me/tuned"], hub.repositories["me/tuned"]
-    assert "adapter_config.json" in second
-    assert not [name for name in second if "/" in name]
+    assert said.count("step 2: nothing is uploaded, for the disk did not take the copy: [Errno 28]") == 1
+    (third, merged), there = hub.commits["me/tuned"], hub.repositories["me/tuned"]
+    assert "adapter_config.json" in third
+    checkpoint = of_checkpoint(tmp_path / "run" / "checkpoint-3", "last-checkpoint")
+    assert {name: content for name, content in third.items() if "/" in name} == checkpoint
     assert "model.safetensors" in merged
-    assert set(there) - {".gitattributes"} == set(merged), "an adapter is left beside the merged model"
+    assert set(there) - {".gitattributes", *checkpoint} == set(merged), "an adapter is left beside the merged model"
