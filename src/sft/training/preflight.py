@@ -27,6 +27,7 @@ from sft.training.fewer_bits import refuse_fewer_bits
 from sft.training.launch import advise_all_devices, announce, is_main_process, local_rank, refuse_lost_processes
 from sft.training.parallel import trains_on_cpu
 from sft.training.peers import told_by_first
+from sft.training.questions import read_questions
 from sft.training.strategy import AskedStrategy, asked_strategy
 from sft.training.upload import require_hub
 
@@ -43,6 +44,8 @@ def refuse_early(config: SFTConfig) -> AskedStrategy:
     require_what_is_written(config)
     require_trackers(config)
     require_eval_server(config)
+    if config.gen_questions_file is not None:
+        read_questions(config.gen_questions_file)
     strategy = ask_strategy(config)
     refuse_packing_by_family(config)
     refuse_saved_quantization(config)

@@ -56,7 +56,11 @@ def read_questions(path: str) -> list[str]:
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"gen_questions_file {path!r} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise ConfigError(
+            f"gen_questions_file {path!r} cannot be read: {why}. It is a text file with one question a line; paths "
+            f"count from {str(Path.cwd())!r}"
+        ) from error
     questions = [line.strip() for line in lines if line.strip()]
     if not questions:
         raise ConfigError(f"gen_questions_file {path!r} holds no question; write one a line")
