@@ -91,7 +91,7 @@ def find_sources(names: Any, *, dataset_dir: str, stage: str, max_samples: int |
         else:
             path = os.path.join(dataset_dir, INFO)
             found.problems.append(
-                f"there is no data set {name!r} in {path}{_near(name, infos)}; it names {_some(infos)}"
+                f"there is no data set {name!r} in {path}{_near(name, infos) or '.'} It names {_some(infos)}"
             )
     return found
 

@@ -191,7 +191,7 @@ REFUSED = [
     ({"quantization_bit": 4, "quantization_method": "hqq"}, "quantization_method", "bitsandbytes"),
     ({"template": "qwen33"}, "template", "nearest: qwen3"),
     ({"template": "qwen2_vl"}, "template", "images, videos or audio"),
-    ({"dataset": "row"}, "dataset", "did you mean rows?"),
+    ({"dataset": "row"}, "dataset", "did you mean rows? It names rows"),
     ({"dataset_dir": "elsewhere"}, "dataset", "elsewhere/dataset_info.json cannot be read"),
     ({"dataset_dir": "REMOTE:a/b"}, "dataset", "hf download a/b"),
     ({"use_galore": True}, "use_galore", "GaLore"),
