@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,26 @@ def test_the_own_training_split_keeps_every_row(settings: dict[str, Any], tiny_m
     assert (len(list(train.conversations())), account.rows, account.overlapping.total()) == (1257, 1257, 0)
 
 
-def test_cut_prompts_leave_room_for_their_answers(settings: dict[str, Any], tiny_model_folder: Path) -> None:
+def test_cut_prompts_leave_room_for_their_answers(
+    settings: dict[str, Any], tiny_model_folder: Path, tmp_path: Path
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
-    config = SFTConfig(**settings, train_tasks=["qmsum"], max_train_samples=40)
+    some = first_meetings(Path(settings["qmsum_dir"]), tmp_path / "qmsum", 8)
+    config = SFTConfig(**{**settings, "qmsum_dir": str(some)}, train_tasks=["qmsum"], max_train_samples=40)
     report = prepare(config, tokenizer, more=task_rows(config, tokenizer), quiet=True).train.report
     assert report.examples + report.dropped.total() == 40
     longest_answer = 1024 - 100  # an answer that alone fills max_length cannot be cut for
     assert all(length > longest_answer for length in report.dropped_lengths)
     assert report.examples > 30
+
+
+def first_meetings(whole: Path, folder: Path, count: int) -> Path:
+    """QMSum with a training split of so many meetings."""
+    folder.mkdir()
+    (folder / "test.jsonl").symlink_to(whole / "test.jsonl")
+    with (whole / "train.jsonl").open(encoding="utf-8") as lines:
+        (folder / "train.jsonl").write_text("".join(islice(lines, count)), encoding="utf-8")
+    return folder
 
 
 @pytest.mark.parametrize("words", ["{question}", "Tell me: {question}", "{QUESTION}!"])
