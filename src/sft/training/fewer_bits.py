@@ -11,7 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sft.config import SFTConfig
 from sft.errors import ConfigError, ModelError
-from sft.models.qat import Rounding, refuse_unroundable, round_layers, rounding_of, set_rounding
+from sft.models.qat import refuse_unroundable, round_layers, rounding_of, set_rounding
+from sft.models.rounding import Rounding
 from sft.training.launch import announce
 
 FLOAT8_CAPABILITY = (8, 9)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from sft.errors import ModelError
-from sft.models.qat import RoundedLinear, Rounding, check_widths, round_layers, set_rounding
+from sft.models.qat import RoundedLinear, check_widths, round_layers, set_rounding
+from sft.models.rounding import Rounding
 
 torchao = pytest.importorskip("torchao", reason="the extra torchao is not installed")
 
