@@ -94,9 +94,12 @@ class AskedRows:
         return None
 
     def _shared(self, hashes: Hashes) -> Overlap | None:
+        if not len(self._hashes):
+            return None
         first = np.searchsorted(self._hashes, hashes, "left")
-        last = np.searchsorted(self._hashes, hashes, "right")
-        counts = last - first
+        known = self._hashes.take(first, mode="clip") == hashes  # few are: only theirs are counted
+        first = first[known]
+        counts = np.searchsorted(self._hashes, hashes[known], "right") - first
         places = np.repeat(first, counts) + _ranges(counts)
         hits = np.bincount(self._owners[places], minlength=len(self._sizes))
         shares = hits / np.maximum(self._sizes, 1)
