@@ -106,9 +106,9 @@ def heap_sizes(step: Sequence[Event], before: int, states: Iterable[int]) -> tup
                 heap.give(key)
                 left.discard(key)
         if number == 0:
-            first = heap.size
-            for place, size in enumerate(states):
+            for place, size in enumerate(states):  # before the gradients are freed, among the holes of the activations
                 heap.take(("states", place), size)
+            first = heap.size
         for key in sorted(left):
             heap.give(key)
     return first, heap.size

@@ -96,7 +96,7 @@ def _zero(traced: Traced, states: OptimizerBytes, strategy: AskedStrategy, *, ha
         optimizer=int(states_and_copy),
         step=int(states.step * part),
         copied=int(4 * trained * part if half or stage else 0),
-        buffered=int(gradients) if stage == 3 else 0,
+        buffered=int(gradients) if stage >= 2 else 0,
         sharing=int(buffers),
         gathered=int(gathered),
         host=int(host),

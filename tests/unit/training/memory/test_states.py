@@ -145,4 +145,9 @@ def test_zero_3_gathers_no_more_than_it_may_keep() -> None:
     held, elements = shared("ZeRO-3", 4)
     assert held.gathered == 2 * elements
     assert shared("ZeRO-3", 4, values={"stage3_max_live_parameters": 1000})[0].gathered == 2000
-    assert held.buffered == held.gradients == 2 * elements / 4
+
+
+@pytest.mark.parametrize(("stage", "buffered"), [(1, 0), (2, 1), (3, 1)])
+def test_deepspeed_makes_room_for_its_share_of_the_gradients_before_there_are_any(stage: int, buffered: int) -> None:
+    held, elements = shared(f"ZeRO-{stage}", 4)
+    assert held.buffered == buffered * 2 * elements / 4
