@@ -12,10 +12,12 @@ from sft.data.cache import hash_text
 from sft.data.conversations import ConversationSet, MoreRows
 from sft.data.types import Conversation, Message
 from sft.tasks import Task, TaskExample, TaskOptions, open_tasks, resolve_task
+from sft.tasks.longbench import read_subsets
 from sft.tasks.overlap import AskedRows
 from sft.tasks.prompts import MIN_PROMPT_TOKENS, cut_middle
 
 ALL = "all"
+SUBSETS = [f"longbench/{name}" for name in read_subsets()]
 
 
 def task_options(config: SFTConfig) -> TaskOptions:
@@ -37,10 +39,13 @@ def open_eval_tasks(config: SFTConfig) -> tuple[Task, ...]:
 def open_train_tasks(config: SFTConfig) -> tuple[Task, ...]:
     """The tasks a config trains on, each from its original training split where that is at hand.
 
-    ``all`` is the 21 subsets of LongBench. ``qmsum`` is QMSum's own training split where ``qmsum_dir`` has it.
+    ``all`` is the 21 subsets of LongBench. ``qmsum`` is QMSum's own training split where ``qmsum_dir`` has it, also
+    among ``all``: LongBench's rows of it are what is asked.
     """
     options = task_options(config).with_environment()
-    names = ["longbench" if name == ALL else resolve_task(name) for name in config.train_tasks]
+    names = [one for name in config.train_tasks for one in (SUBSETS if name == ALL else [resolve_task(name)])]
+    if ALL in config.train_tasks and options.qmsum_dir:
+        names = ["qmsum" if name == "longbench/qmsum" else name for name in names]
     split = [f"{name}/train" if name == "qmsum" and options.qmsum_dir else name for name in names]
     return open_tasks(split, options)
 
