@@ -38,8 +38,8 @@ class SpeedOptions:
     )
     cpu_matmul: str = option(
         "auto",
-        "Which library multiplies float32 matrices on a CPU: onednn; pytorch, what PyTorch takes by itself; auto, oneDNN "
-        "where it is known to be quicker, which is on AMD's processors with AVX-512.",
+        "Which library multiplies float32 matrices on a CPU: onednn; pytorch, what PyTorch takes by itself; auto, "
+        "oneDNN where it is known to be quicker, which is on AMD's processors with AVX-512.",
         choices=["auto", "onednn", "pytorch"],
     )
     keep_cpu_memory: bool = option(
