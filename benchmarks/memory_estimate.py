@@ -133,15 +133,18 @@ def main() -> None:
                 more = [*words, *(["--parted"] if args.parted else [])]
                 found = in_own_processes(shapes[shape], shape, folder, args.steps, *more)
                 name = shape + (", given back" if words and not args.parted else "")
-                print(json.dumps({"shape": name, **found}) if args.json else row(name, found), flush=True)
+                print(
+                    json.dumps({"shape": name, **found}) if args.json else row(name, found, is_parted=args.parted),
+                    flush=True,
+                )
 
 
-def row(shape: str, found: dict[str, float]) -> str:
+def row(shape: str, found: dict[str, float], *, is_parted: bool) -> str:
     """One line of the table."""
     ratio, first = found["estimated"] / found["measured"], found["first_estimated"] / found["first_measured"]
     sizes = "".join(f"{found[name] / 1e6:9.0f} MB" for name in ("estimated", "measured"))
     line = f"{shape:<36}{sizes}{ratio:8.2f}   {first:10.2f}{found['seconds']:10.1f}"
-    if "alive" in found:
+    if is_parted:
         line += f"{found['alive'] / 1e6:9.0f} MB{found['estimated'] / found['alive']:8.2f}"
     return line
 
