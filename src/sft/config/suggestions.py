@@ -17,7 +17,9 @@ def suggest(name: str) -> str:
         return f"Other tools' {name} is {ELSEWHERE[spelled]} here."
     if spelled.startswith("no_") and spelled[3:] in OPTIONS:
         return f"To switch {spelled[3:]} off, write {spelled[3:]}: false or --{spelled[3:]} False."
-    near = nearest(spelled, [*OPTIONS, *installed_fields(), *RENAMED])
+    near = nearest(spelled, [*OPTIONS, *installed_fields(), *RENAMED, *ELSEWHERE])
+    if near is not None and near in ELSEWHERE:
+        return f"Did you mean {near}, as other tools have it? That is {ELSEWHERE[near]} here."
     return f"Did you mean {near}?" if near else "`sft schema` and `sft train --help` list every option."
 
 
