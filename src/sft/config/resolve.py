@@ -79,7 +79,7 @@ def _take_option(name: str, raw: RawValue, result: Resolved) -> None:
         result.wrong.add(name)
         (usual,) = raw.default or (entry.default,)
         default = "" if usual is None else f" The default is {shown(usual)}."
-        result.problems.append(f"{_place(name, raw)} must be {mismatch}.{default}")
+        result.problems.append(f"{_refusal(name, raw, mismatch, entry.declared)}{default}")
         return
     result.values[name] = _with_home(value) if name in HOME_PATHS else value
     result.origins[name] = raw.origin
@@ -125,7 +125,8 @@ def _pass_through(name: str, raw: RawValue, declared: Declared, result: Resolved
         check_range(value, bounds, declared, may_be_empty=True)
     except Mismatch as mismatch:
         result.wrong.add(name)
-        result.problems.append(f"{_place(name, raw)} must be {mismatch}. (transformers.TrainingArguments.{name})")
+        refusal = _refusal(name, raw, mismatch, declared)
+        result.problems.append(f"{refusal} (transformers.TrainingArguments.{name})")
         return
     result.passed[name] = value
     result.origins[name] = raw.origin
@@ -176,6 +177,13 @@ def _with_home(value: Any) -> Any:
     if isinstance(value, dict) and isinstance(value.get("path"), str):
         return value | {"path": _with_home(value["path"])}
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
+
+
+def _refusal(name: str, raw: RawValue, mismatch: Mismatch, declared: Declared) -> str:
+    """Why a value is refused. A bare flag under another program's name is true only until it is known what it sets."""
+    if raw.from_command_line and raw.value is True:
+        return f"{raw.origin} needs a value after it: {declared.wanted()}."
+    return f"{_place(name, raw)} must be {mismatch}."
 
 
 def _place(name: str, raw: RawValue) -> str:

@@ -93,7 +93,7 @@ def translate(values: Values, overrides: Values) -> Translation:
 
 def _translate_subsets(draft: Draft, key: str, raw: RawValue) -> None:
     """Names with commas between them, as LongBench writes them."""
-    words = raw.value if isinstance(raw.value, list) else str(raw.value).split(",")
+    words = [] if raw.value is True else raw.value if isinstance(raw.value, list) else str(raw.value).split(",")
     given = [str(word).strip() for word in words if str(word).strip()]
     if not given:
         draft.refuse(key, "names no subset; write all, or names with commas between them: qmsum,hotpotqa", raw.origin)

@@ -10,6 +10,7 @@ from sft.config import SFTConfig, parse_cli
 from sft.dialects import Note, Translation, recognise, translate
 from sft.errors import ConfigError
 
+NAME = "longbench_args"
 README = Path(__file__).resolve().parents[3] / "recipes" / "longbench" / "README.md"
 
 
@@ -240,3 +241,19 @@ def test_subsets_that_are_none_are_refused_in_the_words_of_train_py(value: str) 
     """What was said was that data_path is missing, which is no word of its users."""
     with pytest.raises(ConfigError, match=r"^--train_datasets: names no subset; write all, or names"):
         config_from_words(["--model_name", "m", "--train_datasets", value], "longbench_args")
+
+
+@pytest.mark.parametrize(
+    ("flag", "wanted"),
+    [("--model_name", "text"), ("--num_epochs", "a number"), ("--batch_size", "a whole number")],
+)
+def test_a_flag_without_its_value_is_said_to_have_none(flag: str, wanted: str) -> None:
+    """What was said was that model_name_or_path = true must be text, and how to quote it."""
+    with pytest.raises(ConfigError) as caught:
+        config_from_words([flag, "--seed", "1", *([] if flag == "--model_name" else ["--model_name", "m"])], NAME)
+    assert caught.value.problems[0].startswith(f"{flag} needs a value after it: {wanted}.")
+
+
+def test_no_subset_is_called_true() -> None:
+    with pytest.raises(ConfigError, match=r"^--train_datasets: names no subset; write all, or names"):
+        config_from_words(["--model_name", "m", "--train_datasets"], NAME)
