@@ -25,6 +25,9 @@ NAMES = {
 SUBSETS = {"trivia_qa": "triviaqa"}
 """Names of subsets in commands of the original, where LongBench writes them otherwise."""
 
+NO_SUBSETS = ("flan_v2", "squad_v2", "no_hallucination", "boolq")
+"""Sets from the hub that the original mixed in under names of its own; no task here."""
+
 ARGUMENTS: dict[str, Any] = {
     "num_train_epochs": 3,
     "max_steps": -1,
@@ -98,6 +101,13 @@ def _translate_subsets(draft: Draft, key: str, raw: RawValue) -> None:
     if not given:
         draft.refuse(key, "names no subset; write all, or names with commas between them: qmsum,hotpotqa", raw.origin)
         return
+    for name in given:
+        if name in NO_SUBSETS:
+            reason = (
+                f"{name} is no subset of LongBench: the original mixed it in from the hub; give such rows as data of "
+                f"your own, --data_path NAME_OR_FILE, which are trained beside --{key}"
+            )
+            draft.refuse(key, reason, raw.origin)
     renamed = [f"{name} is {SUBSETS[name]}" for name in given if name in SUBSETS]
     names = list(dict.fromkeys(SUBSETS.get(name, name) for name in given))
     draft.give(key, replace(raw, value=names), NAMES[key], ", ".join(renamed))

@@ -257,3 +257,12 @@ def test_a_flag_without_its_value_is_said_to_have_none(flag: str, wanted: str) -
 def test_no_subset_is_called_true() -> None:
     with pytest.raises(ConfigError, match=r"^--train_datasets: names no subset; write all, or names"):
         config_from_words(["--model_name", "m", "--train_datasets"], NAME)
+
+
+@pytest.mark.parametrize("name", ["flan_v2", "squad_v2", "no_hallucination", "boolq"])
+def test_sets_that_only_the_original_knew_are_said_to_be_rows_of_ones_own(name: str) -> None:
+    """What was said was that there is no such task, with all that are."""
+    with pytest.raises(ConfigError, match=rf"^--train_datasets: {name} is no subset of LongBench: .* --data_path"):
+        config_from_words(["--model_name", "m", "--train_datasets", f"qmsum,{name}"], NAME)
+    config = config_from_words(["--model_name", "m", "--train_datasets", "qmsum", "--data_path", "rows.jsonl"], NAME)
+    assert (config.train_tasks, config.data_path) == (["qmsum"], "rows.jsonl")
