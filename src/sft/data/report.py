@@ -162,7 +162,7 @@ def explain_nothing_trained(report: DataReport, max_length: int) -> str:
         return (
             f"{report.overlapping.total()} of {report.rows} rows hold what eval_tasks will ask and were left out: "
             f"{count_reasons(report.overlapping)}. Train on other rows, evaluate other tasks, or keep them with "
-            "allow_contamination: the results will say so"
+            "allow_contamination: the results will say so" + "".join(f". {note}" for note in report.notes)
         )
     if report.rejected:
         return f"all {report.rows} rows were rejected: {count_reasons(report.rejected)}"

@@ -19,6 +19,9 @@ from sft.tasks.prompts import MIN_PROMPT_TOKENS, cut_middle
 ALL = "all"
 SUBSETS = [f"longbench/{name}" for name in read_subsets()]
 
+ASKED_QMSUM = ("qmsum", "longbench/qmsum")
+"""LongBench's 200 rows of QMSum, or its test split."""
+
 
 def task_options(config: SFTConfig) -> TaskOptions:
     """Where the rows of a config's tasks lie, and how they are scored."""
@@ -82,6 +85,11 @@ def _read_task(task: Task, guard: AskedRows, tokenizer: PreTrainedTokenizerBase,
             found.overlapping[str(overlap)] += 1
         if overlap is None or config.allow_contamination:
             found.conversations.append(_conversation(task, example, tokenizer, config.max_length))
+    if task.name in ASKED_QMSUM and not found.conversations:
+        found.notes.append(
+            f"{task.name}: evaluation asks the same rows, so none is trained; QMSum's own training rows are read as "
+            "qmsum from the folder that --qmsum_dir names"
+        )
     return found
 
 
