@@ -23,7 +23,8 @@ class EvaluationOptions:
     )
     gen_questions_file: str | None = option(
         None,
-        "Text file, one question a line, answered every gen_every_n_steps into output_dir/gen_results/gen_step_N.json.",
+        "Text file, one question a line, answered into output_dir/gen_results/gen_step_N.json: at step 0 (the "
+        "untrained model), every gen_every_n_steps and after the last step.",
     )
     gen_every_n_steps: int = option(20, "Steps between the answers to gen_questions_file.", minimum=1)
     gen_max_new_tokens: int = option(256, "Most tokens in one generated answer.", minimum=1)

@@ -203,7 +203,7 @@ def list_files(config: SFTConfig, steps: int, *, evaluating: bool) -> list[str]:
         saves = [steps] if config.save_strategy == "epoch" or every >= steps else [int(every), steps]
         files += [f"checkpoint-{step}/" for step in saves]
     if config.gen_questions_file is not None:
-        files.append(f"gen_results/gen_step_{config.gen_every_n_steps}.json")
+        files += [f"gen_results/gen_step_{step}.json" for step in (0, min(config.gen_every_n_steps, steps), steps)]
     files.append(config.model_dir + "/")
     if config.merged_dir is not None:
         files.append(config.merged_dir + "/")

@@ -21,30 +21,51 @@ from sft.data.prepare import PreparedData
 from sft.errors import ConfigError
 from sft.generation.in_process import generate
 
+FOLDER = "gen_results"
+FILE = "gen_step_{step}.json"
+
 
 class AnsweredQuestions(TrainerCallback):  # type: ignore[misc]
-    """Every so many steps the model answers the user's questions into ``gen_results/gen_step_N.json``."""
+    """The user's questions, answered into ``gen_results/gen_step_N.json`` at the steps of ``is_asked``.
+
+    Each step is asked once: a run that is gone on with has the answers of its checkpoint's step already.
+    """
 
     def __init__(
         self, questions: Sequence[str], answer: Callable[[Any, Sequence[str]], list[str]], *, folder: Path, every: int
     ) -> None:
         self.questions = questions
         self.answer = answer
-        self.folder = folder / "gen_results"
+        self.folder = folder / FOLDER
         self.every = every
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.global_step:
+            self.ask(kwargs["model"], state)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step % self.every:
-            return
-        outputs = self.answer(kwargs["model"], self.questions)
+        if is_asked(state, self.every):
+            self.ask(kwargs["model"], state)
+
+    def ask(self, model: Any, state: TrainerState) -> None:
+        """Let the model answer as it is now; every process calls it, the first one writes."""
+        outputs = self.answer(model, self.questions)
         if not state.is_world_process_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         answered = [
             {"question": question, "output": output} for question, output in zip(self.questions, outputs, strict=True)
         ]
-        path = self.folder / f"gen_step_{state.global_step}.json"
+        path = self.folder / FILE.format(step=state.global_step)
         path.write_text(json.dumps(answered, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def is_asked(state: TrainerState, every: int) -> bool:
+    """Whether questions are asked at a step: of the untrained model, every so many steps, and after the last one."""
+    step = int(state.global_step)
+    return step % every == 0 or step >= int(state.max_steps)
 
 
 def read_questions(path: str) -> list[str]:

@@ -19,6 +19,7 @@ from sft.trackers.tracker import Ending, RunFacts
 from sft.training.arguments import our_trackers
 from sft.training.evaluation_callback import COMBINED, MEAN
 from sft.training.launch import announce, warn
+from sft.training.questions import FILE, FOLDER, is_asked
 from sft.training.record import read_record
 from sft.training.tracked_answers import answer_tables, question_table, scores
 
@@ -66,6 +67,8 @@ class Tracking(TrainerCallback):  # type: ignore[misc]
                 arguments=self.config.training_arguments,
             )
         )
+        if not self.step:
+            self.tell_questions(state)
 
     def on_log(
         self,
@@ -84,10 +87,15 @@ class Tracking(TrainerCallback):  # type: ignore[misc]
             self.tracked.log(self.step, named(logs, of_pairs=self.config.stage == "dpo"))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.tell_questions(state)
+
+    def tell_questions(self, state: TrainerState) -> None:
+        """The user's questions, where they were asked at this step."""
         if not self.tracked.open_names or self.config.gen_questions_file is None or not self.config.track_texts:
             return
-        if state.global_step % self.config.gen_every_n_steps == 0:
-            table = saying(lambda: question_table(self.folder / "gen_results" / f"gen_step_{state.global_step}.json"))
+        if is_asked(state, self.config.gen_every_n_steps):
+            path = self.folder / FOLDER / FILE.format(step=state.global_step)
+            table = saying(lambda: question_table(path))
             if table is not None:
                 self.tracked.add_table(state.global_step, table)
 
