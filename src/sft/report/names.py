@@ -19,3 +19,6 @@ BEST = ("best_adapter", "best_model")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 MANIFEST = "manifest.json"
 STEP_FOLDER = "eval_step_{step}"
+OWN_ANSWERS_FOLDER = "gen_results"
+OWN_ANSWERS = re.compile(r"gen_step_(\d+)\.json")
+"""Answers to ``gen_questions_file``."""

@@ -13,6 +13,7 @@ from sft.evaluation.history import HISTORY, EvaluationHistory
 from sft.report.answers import read_answers
 from sft.report.fitting import fit_record, fit_summary
 from sft.report.names import BEST, CHECKPOINT, INCIDENTS, MANIFEST, METRICS, QUESTIONS, RECORD, SUMMARY
+from sft.report.own_questions import read_own_questions
 from sft.report.story import Logged, Mark, RunStory, Series
 
 NO_FIGURES = ("step", "epoch", "time")
@@ -60,7 +61,10 @@ def read_run(folder: Path, name: str | None = None) -> RunStory:
         marks=tuple(
             sorted([*_checkpoints(folder), *_resumes(record), *_incidents(folder, unread)], key=lambda mark: mark.step)
         ),
-        answers=read_answers(folder, record, history, _questions(folder, unread)),
+        answers=(
+            *read_answers(folder, record, history, _questions(folder, unread)),
+            *read_own_questions(folder, history, unread),
+        ),
         data=fit_summary(read_object(folder / SUMMARY, unread), unread, SUMMARY) or None,
         best_kept=next((name for name in BEST if (folder / name).is_dir()), None),
         missing=tuple(name for name in WANTED if not (folder / name).is_file()),

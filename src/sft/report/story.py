@@ -104,10 +104,11 @@ class AskedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskAnswers:
-    """The answers to one task, row by row."""
+    """The answers to one task, or to the user's own questions, row by row."""
 
     task: str
     metric: str | None
+    """None where nothing scores the answers."""
     models: tuple[AskedModel, ...]
     rows: tuple[AskedRow, ...]
 

@@ -13,7 +13,7 @@ import pytest
 from sft.report.names import PAGE
 from sft.report.page import write_page
 
-from .conftest import record
+from .conftest import record, write_json
 from .reading_pages import Page, read_page
 
 MakeRun = Callable[..., Path]
@@ -171,6 +171,55 @@ def test_answers_stand_side_by_side(make_run: MakeRun, tmp_path: Path) -> None:
         ["q2", None, "the reference of q2", ["nothing", "something", "nothing"], [0.3, 0.2, 0.3]],
     ]
     assert task["counts"] == {"better": 1, "worse": 1, "same": 0}
+
+
+def own_answers(folder: Path, step: int, **outputs: str) -> None:
+    """As a run writes them: a file a step, a list of questions with their answers."""
+    write_json(
+        folder / "gen_results" / f"gen_step_{step}.json",
+        [{"question": f"{name}?", "output": text} for name, text in outputs.items()],
+    )
+
+
+def test_own_questions_stand_beside_the_tasks(make_run: MakeRun, tmp_path: Path) -> None:
+    """Untrained, best and last; steps between are not shown, and nothing scores them."""
+    folder = make_run()
+    for step in (0, 10, 20, 40):
+        own_answers(folder, step, Who=f"I, of step {step}", Why="because")
+    task, own = page_of(folder, output=tmp_path / "page.html").data["answers"][0]
+    assert task["task"] == "qmsum"
+    assert (own["task"], own["metric"], own["asked"], own["counts"]) == ("your questions", None, 2, None)
+    titles = [("untrained", 0), ("best", 20), ("last", 40)]
+    assert [(model["title"], model["step"]) for model in own["models"]] == titles
+    nothing = [None, None, None]
+    assert own["rows"] == [
+        ["question 1", "Who?", None, ["I, of step 0", "I, of step 20", "I, of step 40"], nothing],
+        ["question 2", "Why?", None, ["because", "because", "because"], nothing],
+    ]
+
+
+def test_own_questions_alone_fill_their_section(make_run: MakeRun, tmp_path: Path) -> None:
+    """A run without tasks; numbers count as numbers, and a question that was added later was not asked before."""
+    folder = make_run()
+    (folder / "eval_history.json").unlink()
+    own_answers(folder, 0, Who="nobody")
+    own_answers(folder, 9, Who="somebody")
+    own_answers(folder, 10, Who="I", Why="because")
+    page = page_of(folder, output=tmp_path / "page.html")
+    (own,) = page.data["answers"][0]
+    assert [(model["title"], model["step"]) for model in own["models"]] == [("untrained", 0), ("last", 10)]
+    assert [row[3] for row in own["rows"]] == [["nobody", "I"], [None, "because"]]
+    assert "was asked" not in page.root.part("says").words
+
+
+@pytest.mark.parametrize("content", ["", "[", "3", '{"question": "Who?"}', '[{"question": "Who?"}]', '["Who?"]'])
+def test_own_answers_that_cannot_be_read_are_told(content: str, make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    own_answers(folder, 0, Who="nobody")
+    (folder / "gen_results" / "gen_step_40.json").write_text(content, encoding="utf-8")
+    page = page_of(folder, output=tmp_path / "page.html")
+    assert [row[3] for row in page.data["answers"][0][1]["rows"]] == [["nobody", None]]
+    assert "gen_step_40.json" in page.root.words
 
 
 def test_marks_and_their_rows(make_run: MakeRun, tmp_path: Path) -> None:

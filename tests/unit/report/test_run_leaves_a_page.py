@@ -19,6 +19,7 @@ from sft.evaluation import questions
 from sft.report import names
 from sft.tasks.task import TaskExample
 from sft.training import data_summary, incidents, metrics_file, record, report_page
+from sft.training import questions as own_questions
 from sft.training.checkpoints import layout, manifest
 from sft.training.evaluation_setup import STEP_FOLDER
 from sft.training.starts import starts_of, without_secrets
@@ -36,6 +37,10 @@ def test_names_are_those_that_runs_write() -> None:
     assert theirs == (names.RECORD, names.METRICS, names.INCIDENTS, names.SUMMARY, names.QUESTIONS)
     assert (layout.CHECKPOINT, layout.MANIFEST, STEP_FOLDER) == (names.CHECKPOINT, names.MANIFEST, names.STEP_FOLDER)
     assert manifest.MANIFEST == names.MANIFEST
+    assert own_questions.FOLDER == names.OWN_ANSWERS_FOLDER
+    named = names.OWN_ANSWERS.fullmatch(own_questions.FILE.format(step=40))
+    assert named is not None
+    assert named[1] == "40"
 
 
 def test_the_charts_library_is_the_one_that_is_named() -> None:

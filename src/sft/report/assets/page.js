@@ -546,7 +546,7 @@
     list.replaceChildren(...rows.slice(0, shown).map((row) => card(row, task)));
     fitCards();
     const counts = task.counts;
-    const tally = counts ? " By their scores, " + spoken(counts.better) + " of " + spoken(task.asked) + " answers of the best model are better than the untrained model's, " + spoken(counts.worse) + (counts.worse === 1 ? " is" : " are") + " worse, " + spoken(counts.same) + (counts.same === 1 ? " is" : " are") + " the same." : " Scores of single answers: not recorded.";
+    const tally = counts ? " By their scores, " + spoken(counts.better) + " of " + spoken(task.asked) + " answers of the best model are better than the untrained model's, " + spoken(counts.worse) + (counts.worse === 1 ? " is" : " are") + " worse, " + spoken(counts.same) + (counts.same === 1 ? " is" : " are") + " the same." : task.metric === null ? " Nothing scores these answers." : " Scores of single answers: not recorded.";
     byId("answers-count").textContent = spoken(Math.min(shown, rows.length)) + " of " + spoken(rows.length) + " shown" + (rows.length < task.asked ? " (" + spoken(task.asked) + " were asked)." : ".") + tally;
     byId("answers-more").hidden = rows.length <= shown;
   }
@@ -565,7 +565,11 @@
     const scored = !!(task && task.rows.some((row) => scoreChange(row, task.models) !== null));
     if (!scored && ["better", "worse"].includes(state.answers.filter)) state.answers.filter = "all";
     place.querySelectorAll("button").forEach((button) => button.remove());
+    const isRanked = !task || task.metric !== null;
+    byId("answers-order").closest("label").hidden = !isRanked;
+    if (!isRanked) state.answers.order = byId("answers-order").value = "data";
     for (const [name, label] of FILTERS) {
+      if (!isRanked && (name === "better" || name === "worse")) continue;
       const button = make("button", { type: "button", class: "quiet", "data-filter": name, "aria-pressed": String(state.answers.filter === name), disabled: !scored && (name === "better" || name === "worse") }, label);
       button.addEventListener("click", () => {
         state.answers.filter = name;
