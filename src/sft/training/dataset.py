@@ -14,6 +14,7 @@ from sft.config import SFTConfig
 from sft.data.collate import NOT_TRAINED
 from sft.data.prepare import PreparedPart, prepare
 from sft.data.report import DataReport
+from sft.errors import ModelError
 from sft.models.tokenizer import choose_template
 
 
@@ -38,6 +39,7 @@ class SFTDataset(Dataset[dict[str, Tensor]]):
     Raises:
         DataError: the rows cannot be read or nothing of them is left to train.
         ConfigError: an option is wrong.
+        ModelError: the tokenizer is none.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class SFTDataset(Dataset[dict[str, Tensor]]):
             use_chat_template=use_chat_template,
             **options,
         )
+        _require_tokenizer(tokenizer)
         self.tokenizer = copy(tokenizer)  # the caller's keeps its own template
         choose_template(self.tokenizer, config.chat_template, use_chat_template=use_chat_template)
         self._part: PreparedPart = prepare(config, self.tokenizer).train
@@ -77,3 +80,14 @@ class SFTDataset(Dataset[dict[str, Tensor]]):
             "attention_mask": torch.ones_like(input_ids),
             "labels": input_ids.masked_fill(~trained, NOT_TRAINED),
         }
+
+
+def _require_tokenizer(given: object) -> None:
+    if isinstance(given, PreTrainedTokenizerBase):
+        return
+    name = repr(given) if isinstance(given, str) else '"Qwen/Qwen2.5-1.5B"'
+    what = repr(given) if given is None or isinstance(given, str) else f"an object of the class {type(given).__name__}"
+    raise ModelError(
+        f"SFTDataset(tokenizer=...) got {what}, which is no tokenizer: rows are written with its chat template and cut "
+        f"into its tokens. Give transformers.AutoTokenizer.from_pretrained({name}); that takes a hub name or a folder."
+    )
