@@ -40,6 +40,9 @@ class Renderer:
         allow_special_tokens: let special-token text in messages act as control tokens.
         append_eos: write the end-of-sequence token after the last answer where the template ends it with nothing. It
             takes the place of white space that follows the answer; nothing else ever differs from the template's text.
+
+    Raises:
+        TemplateError: ``append_eos``, and the tokenizer has no such token.
     """
 
     def __init__(
@@ -56,7 +59,6 @@ class Renderer:
         self.train_on = train_on
         self.template_kwargs = dict(template_kwargs or {})
         self.allow_special_tokens = allow_special_tokens
-        self.append_eos = append_eos
         self.template = ChatTemplate(tokenizer)
         added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
         known_ends = {probe_turn_end(self.template, added), tokenizer.eos_token} - {None}
@@ -68,7 +70,7 @@ class Renderer:
         that was kept plain, or were ``encoded_apart`` because a token straddled the border of a prompt."""
         self._answer_kwargs: Counter[str] = Counter()
         self._is_trying = False
-        eos = str(tokenizer.eos_token or "") if append_eos else ""
+        eos = _eos_of(tokenizer) if append_eos else ""
         self.writer = Writer(self.control, stops, train_on=train_on, rewritten_history=rewritten_history, eos=eos)
 
     def render(self, conversation: Conversation) -> list[Example]:
@@ -200,8 +202,8 @@ class Renderer:
         is_exact = self.train_on != "everything"
         if self.template.has_markers and is_exact:
             self._compare_markers(chat, text, stretches, num_turns, kwargs)
-        may_be_appended = self.append_eos and stretches[-1].end == len(text)
-        eos_at = len(text) - len(str(self.tokenizer.eos_token)) if may_be_appended else None
+        may_be_appended = self.writer.eos and stretches[-1].end == len(text)
+        eos_at = len(text) - len(self.writer.eos) if may_be_appended else None
         uncovered = chat.uncover(text, num_turns, kwargs, eos_at=eos_at)
         source = chat.conversation.source
         example, is_straddled = make_example(self.encoder, uncovered, stretches, source, turn=turn, is_exact=is_exact)
@@ -245,3 +247,13 @@ class Renderer:
         self.counts["examples"] += 1
         self.counts["special_text"] += bool(written.owned)
         self.counts["encoded_apart"] += is_straddled
+
+
+def _eos_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    if tokenizer.eos_token is None:
+        raise TemplateError(
+            "append_eos: true ends answers with the tokenizer's end-of-sequence token, but this tokenizer has none. "
+            "Give it one (tokenizer.eos_token, eos_token in tokenizer_config.json), or leave append_eos out where the "
+            "chat template ends answers by itself."
+        )
+    return str(tokenizer.eos_token)

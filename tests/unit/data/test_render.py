@@ -338,6 +338,15 @@ def test_append_eos_ends_the_last_answer(new_tokenizer: Any) -> None:
     assert trained(example, tokenizer) == [" one<|endoftext|>"]
 
 
+def test_append_eos_wants_a_tokenizer_with_such_a_token(new_tokenizer: Any) -> None:
+    """It took the length of the word None for that of the token, or was told to set append_eos."""
+    tokenizer = new_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(TemplateError, match=r"^append_eos: true .* this tokenizer has none\. Give it one"):
+        Renderer(tokenizer, append_eos=True)
+    assert Renderer(tokenizer).render(chat(user("a"), answer("one")))
+
+
 def test_append_eos_splits_where_earlier_answers_end_with_nothing(new_tokenizer: Any) -> None:
     tokenizer = new_tokenizer(NO_END, eos="<|endoftext|>")
     first, second = Renderer(tokenizer, append_eos=True).render(chat(*TWO_TURNS))
