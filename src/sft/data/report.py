@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from sft.data.bad_rows import LISTED, Refused, listed
 
 PLACES_KEPT = 20
 REASONS_SHOWN = 12
+ENOUGH = 0.95
+"""Share of the examples that a max_length should keep."""
 COUNTERS = ("rejected", "overlapping", "dropped", "dropped_tokens")
 
 
@@ -167,6 +170,21 @@ def explain_nothing_trained(report: DataReport, max_length: int) -> str:
     if report.rejected:
         return f"all {report.rows} rows were rejected: {count_reasons(report.rejected)}"
     return "no answer in the data carries a trained token"
+
+
+def lengths_that_would_keep(report: DataReport, max_length: int) -> str:
+    """Which max_length would keep 95 % and all of what max_length leaves out; empty where it leaves out 5 % or less."""
+    longer = sorted(length for length in report.dropped_lengths if length > max_length)
+    kept = report.pairs or report.examples
+    total = kept + len(longer)
+    if len(longer) <= total * (1 - ENOUGH):
+        return ""
+    enough = _round_up(longer[math.ceil(ENOUGH * total) - kept - 1])
+    every = f"max_length {longer[-1]} would keep all {total:,} of them"
+    if enough >= longer[-1]:
+        return every
+    share = (kept + sum(length <= enough for length in longer)) / total
+    return f"max_length {enough} would keep {math.floor(share * 100)}% of all {total:,}, {longer[-1]} every one"
 
 
 def count_reasons(reasons: Counter[str]) -> str:

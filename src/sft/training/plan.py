@@ -44,6 +44,8 @@ class Plan:
     data: PreparedData
     stage: str
     """What is learned: sft, pretrain or dpo."""
+    max_length: int
+    """Most tokens of an example."""
     train_packs: list[Pack] | None
     """Which examples share a row, or make a pair of answers. None: one example a row."""
     eval_packs: list[Pack] | None
@@ -124,6 +126,7 @@ def make_plan(config: SFTConfig, data: PreparedData, *, row_groups: int) -> Plan
     return Plan(
         data=data,
         stage=config.stage,
+        max_length=config.max_length,
         train_packs=train_packs,
         eval_packs=eval_packs,
         train_computed=computed,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sft.data.bad_rows import BAD_ROWS
-from sft.data.report import DataReport, count_reasons, histogram
+from sft.data.report import DataReport, count_reasons, histogram, lengths_that_would_keep
 from sft.training.plan import Plan
 
 MOST_FORMATS = 4
@@ -20,7 +20,7 @@ def describe_plan(plan: Plan) -> str:
     lines = [("data", f"{so_far}{report.rows:,} rows -> {describe_examples(report, plan.stage)}")]
     lines += [("format", text) for text in describe_formats(report.formats)]
     lines += [("note", note) for note in report.notes]
-    lines += describe_left_out(report, plan.data.cache.folder / "train")
+    lines += describe_left_out(report, plan.data.cache.folder / "train", plan.max_length)
     share = report.trained_tokens / report.tokens
     lines.append(("tokens", f"{report.tokens:,}, of which {report.trained_tokens:,} trained ({share:.0%})"))
     if plan.tokens_left_out:
@@ -62,14 +62,16 @@ def describe_formats(formats: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def describe_left_out(report: DataReport, folder: Path) -> list[tuple[str, str]]:
+def describe_left_out(report: DataReport, folder: Path, max_length: int) -> list[tuple[str, str]]:
     """What became of rows and tokens that are not trained on as they are; ``folder`` is where they are prepared."""
     lines: list[tuple[str, str]] = []
-    for name, reasons in (("rejected", report.rejected), ("dropped", report.dropped)):
-        if reasons:
-            lines.append((name, f"{reasons.total():,}: {count_reasons(reasons)}"))
     if report.rejected:
+        lines.append(("rejected", f"{report.rejected.total():,}: {count_reasons(report.rejected)}"))
         lines.append(("", f"each of them: {folder / BAD_ROWS}"))
+    if report.dropped:
+        lines.append(("dropped", f"{report.dropped.total():,}: {count_reasons(report.dropped)}"))
+    if better := lengths_that_would_keep(report, max_length):
+        lines.append(("", better))
     if report.overlapping:
         name = "asked too" if report.contaminated else "left out"
         what = "trained on all the same (allow_contamination)" if report.contaminated else "evaluation will ask them"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,7 @@ def plan(tiny_model_folder: Path, alpaca_file: Path, tmp_path: Path) -> Any:
             model_name_or_path=str(tiny_model_folder),
             data_path=str(alpaca_file),
             cache_dir=str(tmp_path / "cache"),
-            max_length=128,
-            gradient_accumulation_steps=1,
-            num_train_epochs=1,
-            **changes,
+            **{"max_length": 128, "gradient_accumulation_steps": 1, "num_train_epochs": 1, **changes},
         )
         tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
         return make_plan(config, prepare(config, tokenizer, quiet=True), row_groups=1)
@@ -67,3 +66,21 @@ def test_many_sources_of_one_format_share_a_line() -> None:
     ]
     few = {"a.json": "alpaca", "b.json": "alpaca"}
     assert describe_formats(few) == ["a.json: alpaca", "b.json: alpaca"]
+
+
+@pytest.mark.parametrize("overlong", ["drop", "cut_start"])
+def test_a_length_that_keeps_more_is_named_where_many_rows_are_too_long(
+    plan: Any, alpaca_file: Path, overlong: str
+) -> None:
+    """Only the number of those that were dropped was said."""
+    words = [2] * 30 + [150] * 9 + [400]
+    rows = [{"instruction": f"{at}", "output": "one " * many} for at, many in enumerate(words)]
+    alpaca_file.write_text(json.dumps(rows), encoding="utf-8")
+    text = describe_plan(plan(overlong=overlong))
+    (said,) = re.findall(r"max_length (\d+) would keep (\d+)% of all 40, (\d+) every one", text)
+    enough, share, every = map(int, said)
+    assert share == 97  # 39 of 40
+    assert plan(overlong=overlong, max_length=enough).data.train.report.examples == 39
+    assert plan(overlong=overlong, max_length=every).data.train.report.examples == 40
+    assert plan(overlong=overlong, max_length=every - 1).data.train.report.examples == 39
+    assert "would keep" not in describe_plan(plan(overlong=overlong, max_length=enough))
