@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+from sft.report.reading import read_run
+
 ROOT = Path(__file__).resolve().parent.parent
 QUICKSTART = ROOT / "examples" / "quickstart"
 
@@ -36,6 +38,11 @@ def questions(name: str) -> list[str]:
     return [turn["content"] for turn in turns(name) if turn["role"] == "user"]
 
 
+def shown_questions() -> list[str]:
+    """Those whose answers stand on the page of the run."""
+    return (QUICKSTART / "data" / "questions.txt").read_text(encoding="utf-8").splitlines()
+
+
 def asked_words(name: str) -> set[str]:
     """Every word of the questions that is one of words.txt."""
     known = set((QUICKSTART / "words.txt").read_text(encoding="utf-8").split())
@@ -46,6 +53,12 @@ def test_data_is_what_the_script_writes() -> None:
     make_data = load("make_data")
     for name, rows in zip(("train", "heldout"), make_data.make_data(), strict=True):
         assert (QUICKSTART / "data" / f"{name}.jsonl").read_text(encoding="utf-8") == make_data.as_jsonl(rows)
+    assert shown_questions() == make_data.choose_questions(make_data.make_data()[1])
+
+
+def test_questions_of_the_page_are_held_out() -> None:
+    assert 6 <= len(set(shown_questions())) == len(shown_questions()) <= 8
+    assert set(shown_questions()) <= set(questions("heldout"))
 
 
 def test_no_heldout_question_is_trained() -> None:
@@ -102,4 +115,9 @@ def test_quickstart_walks_to_its_last_line(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"held-out exact match: before 0\.0 %, after \d+\.\d %", done.stdout.rstrip("\n").splitlines()[-1]
     )
-    assert (tmp_path / "quickstart" / "run" / "final_model" / "model.safetensors").exists()
+    run = tmp_path / "quickstart" / "run"
+    assert (run / "final_model" / "model.safetensors").exists()
+    (asked,) = read_run(run).answers
+    assert [(model.title, model.step) for model in asked.models] == [("untrained", 0), ("last", 4)]
+    assert [row.question for row in asked.rows] == shown_questions()
+    assert all(answer is not None for row in asked.rows for answer in row.answers)

@@ -1,7 +1,8 @@
-"""Write data/train.jsonl and data/heldout.jsonl from words.txt.
+"""Write data/train.jsonl, data/heldout.jsonl and data/questions.txt from words.txt.
 
 Ten small things to do with a word, each asked in several ways. 150 words are held out: none of them appears
 anywhere in the training data, as a question or as an answer, so that no held-out answer can come from memory.
+Seven of their questions are those whose answers stand on the page of the run.
 The files are a function of words.txt and this script only; a test holds that.
 """
 
@@ -19,6 +20,9 @@ TRAIN_TASKS_PER_WORD = 5
 HELDOUT_TASKS_PER_WORD = 3
 MAX_QUESTIONS = 6
 """Questions in one training conversation."""
+
+SHOWN_TASKS = ("backwards", "capitals", "dashes", "no_vowels", "count", "twice", "swapped")
+"""Asked before, while and after the model is trained."""
 
 VOWELS = "aeiou"
 
@@ -120,12 +124,23 @@ def make_data() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return train, [{"task": turn.task, "messages": as_messages([turn])} for turn in heldout]
 
 
+def choose_questions(heldout: list[dict[str, Any]]) -> list[str]:
+    """The last held-out question of each task that is shown."""
+    last = {row["task"]: row["messages"][0]["content"] for row in heldout}
+    return [last[task] for task in SHOWN_TASKS]
+
+
 def as_jsonl(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 if __name__ == "__main__":
-    for name, rows in zip(("train", "heldout"), make_data(), strict=True):
+    made = make_data()
+    for name, rows in zip(("train", "heldout"), made, strict=True):
         path = HERE / "data" / f"{name}.jsonl"
         path.write_text(as_jsonl(rows), encoding="utf-8")
         print(f"{len(rows):5d} rows  {path}")
+    questions = choose_questions(made[1])
+    path = HERE / "data" / "questions.txt"
+    path.write_text("".join(f"{question}\n" for question in questions), encoding="utf-8")
+    print(f"{len(questions):5d} lines {path}")

@@ -67,7 +67,7 @@ def train(folder: Path, model: Path, *, callbacks: Sequence[Any] = (), **setting
 
 
 def quickstart(folder: Path, model: Path, **settings: Any) -> Path:
-    """The quickstart's data and evaluation, a few of its steps: a run without evaluation tasks."""
+    """The quickstart's data, evaluation and questions, a few of its steps: a run without evaluation tasks."""
     data = folder.parent / f"{folder.name}-data"
     data.mkdir(parents=True, exist_ok=True)
     for name, rows in (("train", 160), ("heldout", 24)):
@@ -83,6 +83,9 @@ def quickstart(folder: Path, model: Path, **settings: Any) -> Path:
             "eval_steps": 10,
             "save_strategy": "no",
             "lr_scheduler_type": "cosine",
+            "gen_questions_file": str(QUICKSTART / "questions.txt"),
+            "gen_every_n_steps": 40,
+            "gen_max_new_tokens": 8,
             **settings,
         },
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from .run_folders import QUICKSTART, copy_run
 from .viewer import Opened
 
 Show = Callable[..., Opened]
@@ -47,6 +48,30 @@ def test_filters_keep_what_the_runs_own_scores_say(show: Show, runs: dict[str, P
         choose(page, "qmsum", kind)
         assert {row for row in first for text in listed(page) if row in text} == rows
         assert len(listed(page)) == len(rows)
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_own_questions_stand_side_by_side(show: Show, runs: dict[str, Path], tmp_path: Path, width: int) -> None:
+    """A run without tasks: untrained beside last, differences marked, nothing offered that goes by scores."""
+    from sft.report.page import write_page
+
+    said = {0: ["a lamp is lit", "\n \n"], 40: ["a pmal is lit", "FAULT"]}  # the tiny model says nothing worth marking
+    run = copy_run(runs["quickstart"], tmp_path / "run")
+    asked = (QUICKSTART / "questions.txt").read_text(encoding="utf-8").splitlines()
+    for step, outputs in said.items():
+        path = run / "gen_results" / f"gen_step_{step}.json"
+        answered = json.loads(path.read_text(encoding="utf-8"))
+        assert [one["question"] for one in answered] == asked
+        path.write_text(json.dumps([{**one, "output": text} for one, text in zip(answered, outputs, strict=False)]))
+    page = show(write_page([run], tmp_path / "report.html"), width=width).page
+    first, second = page.locator("#answers > li").all()
+    assert asked[0] in first.inner_text()
+    assert first.locator("h3").all_text_contents() == ["untrained, step 0", "last, step 40"]
+    assert first.locator("ins, del").all_inner_texts() == ["lamp", "pmal"]
+    assert second.locator(".side p").all_inner_texts() == ["nothing but white space", "FAULT"]
+    assert page.locator("#answers-filter button").all_inner_texts() == ["all", "changed", "unchanged"]
+    assert not page.locator("#answers-order").is_visible()
+    assert "Nothing scores these answers" in page.locator("#answers-count").inner_text()
 
 
 def test_search_finds_a_word_of_an_answer(show: Show) -> None:

@@ -497,7 +497,7 @@
       const text = texts[number];
       const body = make("p", { dir: "auto" });
       if (text === null) body.append(make("span", { class: "absent" }, "not asked"));
-      else if (text === "") body.append(make("span", { class: "absent" }, "an empty answer"));
+      else if (!text.trim()) body.append(make("span", { class: "absent" }, text ? "nothing but white space" : "an empty answer"));
       else if (task.models[0].step !== 0 || task.models.length < 2) body.append(text);
       else body.append(...(number ? marked(text, texts[0], "ins") : marked(text, texts[1], "del")));
       part.append(head, body);
