@@ -250,24 +250,29 @@ def _trace(
 ) -> Traced:
     if model_type_of(model_config) not in STEP_BY_STEP or batch.width <= max(SHORT_ROWS):
         return trace_step(config, model_config, batch, evaluated, conditions)
-    low, high = SHORT_ROWS
     both = [
         trace_step(config, model_config, shortened(batch, width), evaluated and shortened(evaluated, width), conditions)
         for width in SHORT_ROWS
     ]
 
-    def reach(one: dict[str, int], other: dict[str, int], width: int) -> dict[str, int]:
-        return {
-            kind: one.get(kind, 0) + (size - one.get(kind, 0)) * (width - low) // (high - low)
-            for kind, size in other.items()
-        }
-
     return replace(
         both[1],
-        step=reach(both[0].step, both[1].step, batch.width),
-        evaluation={} if evaluated is None else reach(both[0].evaluation, both[1].evaluation, evaluated.width),
+        step=reached(both[0].step, both[1].step, batch.width),
+        evaluation={} if evaluated is None else reached(both[0].evaluation, both[1].evaluation, evaluated.width),
         course=(),
     )
+
+
+def reached(one: dict[str, int], other: dict[str, int], width: int) -> dict[str, int]:
+    """Bytes by kind of a row of ``width`` tokens, from those of the two short rows.
+
+    The sum grows by the same for each token; kind by kind it need not, for most may be alive late in the backward pass
+    of the shorter row, with gradients there, and early in that of the longer one, with none. So what is added is all
+    counted as activations, which alone grow with a row.
+    """
+    low, high = SHORT_ROWS
+    grown = max(0, sum(other.values()) - sum(one.values())) * (width - high) // (high - low)
+    return other | {"activations": other.get("activations", 0) + grown}
 
 
 def _states_of(trained: Sequence[TrainedWeight], states: int) -> Iterator[int]:
