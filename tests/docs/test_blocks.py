@@ -148,8 +148,12 @@ def run_command(command: str, workplace: Workplace) -> None:
     if words[0] in LAUNCHERS:
         run_launch(command, workplace)
         return
-    assert words[0] == "sft", f"neither run nor with a reason in NOT_RUN: {command}"
-    workplace.sft(shlex.join(words[1:]))
+    place = next((at for at, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)), 0)
+    assert words[place] == "sft", f"neither run nor with a reason in NOT_RUN: {command}"
+    with pytest.MonkeyPatch.context() as patch:
+        for setting in words[:place]:
+            patch.setenv(*setting.split("=", 1))
+        workplace.sft(shlex.join(words[place + 1 :]))
 
 
 def check_flags(command: str) -> None:
