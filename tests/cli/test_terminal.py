@@ -147,7 +147,8 @@ def test_one_calm_line_while_it_trains(terminal: Run, tiny_model_folder: Path, f
     assert re.search(r"  RAM [\d.]+ MB", last)
     assert bool(re.search(r"  [\d,]+ tok/s in all", last)) == (columns > 80)
     whole = " ".join(" ".join(left).split())
-    assert "plan data 32 rows -> 32 examples" in whole
+    assert "plan data 40 rows -> 32 examples" in whole
+    assert "held out 8 conversations for the evaluation loss (validation_size)" in whole
     assert f"saved: {run}/final_model" in whole
     assert "next:" in left
     assert f"  sft chat --model {run}/final_model" in left

@@ -69,7 +69,8 @@ def test_the_margin_grows_and_the_record_tells_it(
     assert evaluated[-1]["eval_rewards/accuracies"] > 0.9
     assert run.losses[-1] < run.losses[0]
     told = capsys.readouterr().err
-    assert "32 rows -> 32 pairs of answers" in told
+    assert "40 rows -> 32 pairs of answers" in told
+    assert "held out   8 conversations for the evaluation loss (validation_size)" in told
     assert "evaluation loss 0.6931, reward margin 0.0000, 0% in the right order" in told
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     assert record["kernels"]["loss"] == "TRL's DPO, sigmoid"

@@ -64,8 +64,8 @@ class ExportRequest:
     """Keys that are not used, with the reason."""
 
 
-def read_export(values: Values) -> ExportRequest:
-    """Understand a file for ``export``.
+def read_export(values: Values, *, needs_output: bool = True) -> ExportRequest:
+    """Understand a file for ``export`` or, without ``needs_output``, for ``chat``.
 
     Raises:
         ConfigError: every key that cannot be honoured or is missing.
@@ -73,7 +73,7 @@ def read_export(values: Values) -> ExportRequest:
     given = {key: raw for key, raw in values.items() if raw.value not in (None, "")}
     problems: list[str] = []
     notes = [note for key, raw in given.items() if (note := _unused(key, raw, problems))]
-    for key in ("model_name_or_path", "export_dir"):
+    for key in ("model_name_or_path", *(("export_dir",) if needs_output else ())):
         if key not in given:
             problems.append(f"{key} is missing")
     template = _text(given, "template")
