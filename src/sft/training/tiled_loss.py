@@ -7,6 +7,7 @@ add up to those of its tiles; then it is multiplied by that, and into its part o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,25 +45,18 @@ class _InTiles(torch.autograd.Function):
     ) -> Tensor:
         wants_hidden, wants_matrix = ctx.needs_input_grad[:2]
         for_hidden = torch.zeros_like(hidden) if wants_hidden else None
-        for_matrix = torch.zeros_like(matrix.T, memory_format=torch.contiguous_format) if wants_matrix else None
+        for_matrix = torch.zeros_like(matrix) if wants_matrix else None
+        sums = _turned(for_matrix)
         parts_of_head = torch.split(matrix.detach(), TILE)
         losses = torch.empty(len(hidden))
         for start in range(0, len(hidden), positions):
             part = slice(start, start + positions)
-            here = hidden[part].contiguous()
-            tiles, counts, losses[part] = _softmax(here, parts_of_head, targets[part], keep=any(ctx.needs_input_grad))
-            share = torch.ones(len(here)) if weights is None else weights[part]
-            losses[part] *= share
-            counts *= share[:, None]
-            for number, tile in enumerate(tiles):
-                words = slice(number * TILE, (number + 1) * TILE)
-                at = _of_tile(targets[part], number)
-                tile.mul_(counts[:, number, None])
-                tile[at] -= share[at[0]]
-                if for_hidden is not None:
-                    for_hidden[part] += product(tile, parts_of_head[number].T)
-                if for_matrix is not None:
-                    for_matrix[:, words] += product(here.T, tile.T)
+            share = torch.ones_like(targets[part], dtype=torch.float32) if weights is None else weights[part]
+            here = None if for_hidden is None else for_hidden[part]
+            losses[part] = _chunk(hidden[part].contiguous(), parts_of_head, targets[part], share, here, sums)
+        if for_matrix is not None:
+            for rows, total in zip(torch.split(for_matrix, TILE), sums, strict=True):
+                rows.copy_(total.clone().T)
         ctx.gradients = for_hidden, for_matrix
         return losses.sum()
 
@@ -72,15 +66,47 @@ class _InTiles(torch.autograd.Function):
         (for_hidden, for_matrix), ctx.gradients = ctx.gradients, None
         return (
             None if for_hidden is None else for_hidden.mul_(above),
-            None if for_matrix is None else for_matrix.mul_(above).T,
+            None if for_matrix is None else for_matrix.mul_(above),
             None,
             None,
             None,
         )
 
 
+def _turned(matrix: Tensor | None) -> list[Tensor]:
+    """The memory of a matrix (vocabulary, hidden), tile by tile, as (hidden, words of the tile): so products come."""
+    return [] if matrix is None else [rows.view(matrix.shape[1], -1) for rows in torch.split(matrix, TILE)]
+
+
+def _chunk(
+    hidden: Tensor,
+    parts_of_head: Sequence[Tensor],
+    targets: Tensor,
+    share: Tensor,
+    for_hidden: Tensor | None,
+    sums: Sequence[Tensor],
+) -> Tensor:
+    """Losses of some positions, each times its share, whose gradients are added to what is wanted of these.
+
+    Args:
+        for_hidden: (positions, hidden), or None.
+        sums: for each part of the head (hidden, its words); empty where its gradient is not wanted.
+    """
+    tiles, counts, losses = _softmax(hidden, parts_of_head, targets, keep=bool(sums) or for_hidden is not None)
+    counts *= share[:, None]
+    for number, tile in enumerate(tiles):
+        tile.mul_(counts[:, number, None])
+        at = _of_tile(targets, number)
+        tile[at] -= share[at[0]]
+        if for_hidden is not None:
+            for_hidden += product(tile, parts_of_head[number].T)
+        if sums:
+            sums[number].add_(product(hidden.T, tile.T))
+    return losses * share
+
+
 def _softmax(
-    hidden: Tensor, parts_of_head: tuple[Tensor, ...], targets: Tensor, *, keep: bool
+    hidden: Tensor, parts_of_head: Sequence[Tensor], targets: Tensor, *, keep: bool
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Softmax within each tile; what each tile counts in its row, (positions, tiles); losses, (positions,)."""
     tiles, tops, spans = [], [], []
