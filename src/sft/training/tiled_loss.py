@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from sft.models.cpu_products import product
 
-TILE = 8192
+TILE = 4096
 """Words of the vocabulary in a tile."""
 
 
